@@ -1,0 +1,127 @@
+"""Every error that pgherd itself raises: its class, SQLSTATE, whether to retry, and what to do next.
+
+Errors that PostgreSQL raised travel as `ServerError` with PostgreSQL's own fields, unchanged but
+for names of physical schemas. Everything else is one of the classes below.
+SQLSTATE classes: PostgreSQL manual, appendix A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class PgherdError(Exception):
+    """An error with a SQLSTATE and a hint. `message` is one line; `hint` says what to do next."""
+
+    sqlstate: ClassVar[str] = "XX000"
+    retry: ClassVar[bool] = False
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None, position: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.position = position
+        if hint is not None:
+            self.hint = hint
+
+
+class ServerError(PgherdError):
+    """An ErrorResponse of a PostgreSQL server. `fields` maps the protocol's one-letter field codes to text."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(fields.get("M", "unknown error"), hint=fields.get("H"), detail=fields.get("D"))
+        self.fields = dict(fields)
+
+    @property
+    def code(self) -> str:
+        """The SQLSTATE that the server gave."""
+        return self.fields.get("C", "XX000")
+
+
+class Refused(PgherdError):
+    """pgherd does not do this (yet); the hint says what to do instead. The list is docs/refused.md."""
+
+    sqlstate = "0A000"
+
+
+class SyntaxRefused(PgherdError):
+    """The text is not PostgreSQL SQL; `position` counts characters from 1, as PostgreSQL does."""
+
+    sqlstate = "42601"
+
+
+class GroupDown(PgherdError):
+    """The primary of a group did not answer within the bound; the message names the group."""
+
+    sqlstate = "08006"
+    retry = True
+
+
+class StaleMap(PgherdError):
+    """The cluster map is older than the servers' metadata. Nothing was done: refresh, plan again, send again."""
+
+    sqlstate = "PH001"
+    retry = True
+
+
+class NullKey(PgherdError):
+    """A row of a distributed table needs a value in every column of its shard key."""
+
+    sqlstate = "23502"
+
+
+class NoShard(PgherdError):
+    """No shard's range holds the key."""
+
+    sqlstate = "23514"
+
+
+class BadKey(PgherdError):
+    """A shard key's value is not of the column's type."""
+
+    sqlstate = "22P02"
+
+
+class OutcomeUnknown(PgherdError):
+    """The connection broke during COMMIT: the transaction may or may not have committed. Ask by its id."""
+
+    sqlstate = "08007"
+
+
+class SnapshotBusy(PgherdError):
+    """No consistent snapshot over the groups could be opened within the bound."""
+
+    sqlstate = "40001"
+    retry = True
+
+
+class ProtocolViolation(PgherdError):
+    """The peer broke the wire protocol; the connection ends."""
+
+    sqlstate = "08P01"
+
+
+class TooLarge(PgherdError):
+    """A message or an intermediate result exceeds its bound."""
+
+    sqlstate = "54000"
+
+
+class BadSetting(PgherdError):
+    """A setting's value is not allowed."""
+
+    sqlstate = "22023"
+
+
+class WrongState(PgherdError):
+    """The session's transaction state does not allow this statement."""
+
+    sqlstate = "25001"
+
+
+class DeployError(PgherdError):
+    """The local cluster cannot be started, stopped or read; one line that says what to do."""
+
+    sqlstate = "58000"
