@@ -84,6 +84,12 @@ class BadKey(PgherdError):
     sqlstate = "22P02"
 
 
+class OutOfRange(BadKey):
+    """A shard key's value is a number that the column's type cannot hold."""
+
+    sqlstate = "22003"
+
+
 class OutcomeUnknown(PgherdError):
     """The connection broke during COMMIT: the transaction may or may not have committed. Ask by its id."""
 
