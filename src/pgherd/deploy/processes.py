@@ -1,0 +1,71 @@
+"""Processes of this machine, as /proc shows them: is it still the one we started, and how to end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+POLL_S = 0.02
+
+
+def started_at(pid: int) -> int | None:
+    """When process `pid` started, in clock ticks since boot; None if it does not exist or has ended (a zombie).
+
+    A pid together with this number names one process for ever, though pids are used again.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def alive(pid: int, start: int | None = None) -> bool:
+    """Is process `pid` running (and, if given, the one that started at `start`)?"""
+    now = started_at(pid)
+    return now is not None and start in (None, now)
+
+
+def with_directory(directory: Path, program: str) -> list[int]:
+    """The pids of `program`'s processes whose working directory is `directory`: a server's whole family, orphans included."""
+    wanted = directory.resolve()
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            here = (entry / "cwd").readlink() == wanted and (entry / "exe").readlink().name == program
+        except OSError:
+            continue
+        if here and alive(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; a process that is already gone is fine."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def wait_gone(pids: Iterable[int], within_s: float) -> bool:
+    """Wait until all `pids` have ended, at most `within_s` seconds. False if some still run."""
+    left = [pid for pid in pids if _running(pid)]
+    deadline = time.monotonic() + within_s
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        left = [pid for pid in left if _running(pid)]
+    return not left
+
+
+def _running(pid: int) -> bool:
+    with suppress(ChildProcessError):  # reap it if it is a child of ours, else it stays a zombie
+        os.waitpid(pid, os.WNOHANG)
+    return alive(pid)

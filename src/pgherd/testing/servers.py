@@ -1,0 +1,117 @@
+"""Bare PostgreSQL servers for tests: fast (no fsync, a data directory copied from a template), and never left behind."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgherd.deploy import binaries, identity, ports, processes
+from pgherd.deploy.configuration import Auth
+from pgherd.deploy.server import Server
+
+PORTS_FIRST = 21000  # below Linux's ephemeral ports (from 32768)
+_PREFIX = "pgherd-test-"
+
+
+@dataclass(slots=True)
+class Yard:
+    """A directory of servers that belongs to this process. All of it goes when the process ends, also by kill -9:
+    the servers then die with it, and the next Yard sweeps the directory away."""
+
+    directory: Path
+    binaries: binaries.Binaries
+    identity: identity.Identity
+    servers: list[Server] = field(default_factory=list[Server])
+    _templates: dict[Auth, Path] = field(default_factory=dict[Auth, Path])
+
+    @classmethod
+    def open(cls) -> Yard:
+        """A new yard under the directory for temporary files."""
+        _sweep()
+        mine = f"{_PREFIX}{os.getpid()}-{processes.started_at(os.getpid())}-"
+        directory = Path(tempfile.mkdtemp(prefix=mine))
+        directory.chmod(0o711)
+        found = binaries.find()
+        yard = cls(directory, found, identity.choose(found, directory))
+        atexit.register(yard.close)
+        return yard
+
+    def server(
+        self,
+        name: str,
+        *,
+        settings: Mapping[str, str] | None = None,
+        auth: Auth = "trust",
+        password: str | None = None,
+    ) -> Server:
+        """Start a new server and answer when it takes connections. Under `scram`, `password` is that of postgres."""
+        server = self.make(name, settings=settings, auth=auth)
+        server.create(password=password, template=None if password else self._template())
+        server.start()
+        return server
+
+    def make(self, name: str, *, settings: Mapping[str, str] | None = None, auth: Auth = "trust") -> Server:
+        """A server of this yard, neither created nor started."""
+        server = Server(
+            binaries=self.binaries,
+            identity=self.identity,
+            directory=self.directory / name,
+            port=self.port(),
+            auth=auth,
+            durable=False,
+            mortal=True,
+            settings=dict(settings or {}),
+        )
+        self.servers.append(server)
+        return server
+
+    def databases(self, server: Server, names: Sequence[str]) -> list[str]:
+        """Make databases (dropping those of the same name) and answer their URIs."""
+        for name in names:
+            server.ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);\nCREATE DATABASE "{name}";')
+        return [server.uri(name) for name in names]
+
+    def port(self) -> int:
+        """A free port, different for runs side by side."""
+        start = PORTS_FIRST + os.getpid() * 37 % 10000
+        taken = {server.port for server in self.servers}
+        return ports.first_free(port for port in range(start, start + 1000) if port not in taken)[0]
+
+    def _template(self) -> Path:
+        """A fresh data directory to copy: initdb takes most of a start's time."""
+        if "trust" not in self._templates:
+            blank = Server(
+                binaries=self.binaries,
+                identity=self.identity,
+                directory=self.directory / "template",
+                port=1,
+                durable=False,
+            )
+            blank.create()
+            self._templates["trust"] = blank.data
+        return self._templates["trust"]
+
+    def close(self) -> None:
+        """Stop all servers and remove the directory. Again is fine."""
+        atexit.unregister(self.close)
+        for server in self.servers:
+            server.stop(immediate=True)
+        self.servers.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the yards of processes that are gone."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*-*"):
+        pid, start, _ = path.name.removeprefix(_PREFIX).split("-", 2)
+        if pid.isdigit() and start.isdigit() and not processes.alive(int(pid), int(start)):
+            for data in path.glob("*/data"):
+                for orphan in processes.with_directory(data, "postgres"):
+                    processes.send(orphan, signal.SIGKILL)
+            shutil.rmtree(path, ignore_errors=True)
