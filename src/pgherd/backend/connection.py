@@ -1,0 +1,382 @@
+"""One connection to one PostgreSQL server, over the raw wire protocol.
+
+It writes messages, and hands what comes back to its queue of units. It implements `engine.link.Link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from pgherd.backend.state import SessionState, state_of
+from pgherd.backend.types import TypeMap
+from pgherd.backend.units import Collector, CopyOut, Unit
+from pgherd.catalog.model import GroupId, Node
+from pgherd.engine.link import Part, Row, TextRows
+from pgherd.engine.params import BoundParams
+from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.gateway import scram, wire
+
+SYNC = b"S\x00\x00\x00\x04"
+FLUSH = b"H\x00\x00\x00\x04"
+DESCRIBE_PORTAL = b"D\x00\x00\x00\x06P\x00"
+EXECUTE_ALL = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
+PREPARED_MAX = 500  # named statements kept on one server connection
+COPY_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """How to log in: a role, and either a password, SCRAM keys learnt from a client, or nothing (trust)."""
+
+    user: str
+    password: str | None = None
+    keys: scram.ScramKeys | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(user={self.user!r})"
+
+
+class ServerLink(asyncio.Protocol):
+    """See the module. Used by one session at a time; `owner` says which."""
+
+    def __init__(self, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        self.node = node
+        self.loop = loop
+        self.need = 0
+        self.status = 0x49
+        self.types: TypeMap | None = None
+        self.parameters: dict[str, str] = {}
+        self.pid = 0
+        self.secret = b""
+        self.applied: SessionState | None = state_of(())
+        self.prepared: OrderedDict[bytes, None] = OrderedDict()
+        self.type_names: dict[int, str] = {}
+        self.on_parameter: Callable[[str, str], None] | None = None
+        self.on_notice: Callable[[bytes], None] | None = None
+        self.on_close: Callable[[ServerLink], None] | None = None
+        self.on_writable: Callable[[bool], None] | None = None
+        self.idle_since = 0.0
+        self._units: deque[Unit] = deque()
+        self._rest = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._lost: PgherdError | None = None
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+
+    # ---- the transport ---------------------------------------------------------------------------------
+
+    @property
+    def group(self) -> GroupId:
+        return self.node.group
+
+    @property
+    def broken(self) -> bool:
+        return self._lost is not None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._units)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self.need:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        pos = 0
+        size = len(data)
+        while pos < size:
+            before = pos
+            pos = self._units[0].feed(self, data, pos) if self._units else self._stray(data, pos)
+            if pos == before:
+                break
+            if pos < size and self._units and size - pos < 5:
+                self.need = 5
+                break
+        if pos < size:
+            self._rest += data[pos:] if pos else data
+
+    def _stray(self, data: bytes, pos: int) -> int:
+        """A message that no unit waits for: notices, notifications, parameter changes, the server's farewell."""
+        if len(data) - pos < 5:
+            self.need = 5
+            return pos
+        end = pos + 1 + int.from_bytes(data[pos + 1 : pos + 5], "big")
+        if end > len(data):
+            self.need = end - pos
+            return pos
+        if data[pos] == 0x53:
+            self.parameter_status(data, pos, end)
+        elif data[pos] in b"AN" and self.on_notice is not None:
+            self.on_notice(data[pos:end])
+        return end
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(GroupDown(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})"))
+
+    def _fail(self, error: PgherdError) -> None:
+        if self._lost is not None:
+            return
+        self._lost = error
+        units, self._units = self._units, deque()
+        for unit in units:
+            unit.lost(error)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self.on_close is not None:
+            self.on_close(self)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self.on_writable is not None:
+            self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self.on_writable is not None:
+            self.on_writable(True)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            with contextlib.suppress(RuntimeError):
+                self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            with contextlib.suppress(RuntimeError):
+                self._transport.resume_reading()
+
+    def close(self) -> None:
+        """End the connection politely; nothing is waited for."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"X\x00\x00\x00\x04")
+            self._transport.close()
+        self._fail(GroupDown(f"the connection to group {self.group} was closed"))
+
+    async def _drain(self) -> None:
+        if self._paused and self._lost is None:
+            self._drained = self.loop.create_future()
+            await self._drained
+
+    # ---- units -----------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, *units: Unit) -> None:
+        """Write `data`, whose answers `units` will read (one for each Sync or Query in it)."""
+        if self._lost is not None:
+            for unit in units:
+                unit.lost(self._lost)
+            return
+        self._units.extend(units)
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """More bytes for the unit under way (COPY data)."""
+        if self._lost is None and self._transport is not None:
+            self._transport.write(data)
+
+    def ended(self) -> None:
+        """The first unit has seen its ReadyForQuery."""
+        self._units.popleft()
+
+    def parameter_status(self, data: bytes, pos: int, end: int) -> None:
+        name, value = data[pos + 5 : end - 1].split(b"\0", 1)
+        key, text = name.decode(), value.decode("utf-8", "replace")
+        self.parameters[key] = text
+        if self.on_parameter is not None:
+            self.on_parameter(key, text)
+
+    def remember(self, name: bytes) -> bytes:
+        """Note that a named statement is being made here; answers the Close messages to send before, if there are too many."""
+        self.prepared[name] = None
+        if len(self.prepared) <= PREPARED_MAX:
+            return b""
+        old, _ = self.prepared.popitem(last=False)
+        return wire.close("S", old.decode())
+
+    async def _collect(self, data: bytes) -> Collector:
+        unit = Collector(self.loop, self.on_notice)
+        self.send(data, unit)
+        try:
+            return await unit.future
+        except asyncio.CancelledError:
+            # The answer will still come; whoever holds the link must not lend it on before.
+            raise
+
+    # ---- Link ------------------------------------------------------------------------------------------
+
+    async def run(self, sql: str) -> list[Row]:
+        unit = await self._collect(wire.query(sql))
+        return [wire.text_row(row) for row in unit.rows]
+
+    async def exchange(self, data: bytes) -> Collector:
+        """Send messages that end in one Sync or Query, and collect the answer."""
+        return await self._collect(data)
+
+    def bound(self, sql: str, params: BoundParams) -> bytes:
+        """Parse, Bind, Describe, Execute, Sync of one statement, unnamed."""
+        oids = self.types.inward(params.oids) if self.types else params.oids
+        tail = params.bind_tail()
+        bind = b"B" + (len(tail) + 6).to_bytes(4, "big") + b"\0\0" + tail
+        return wire.parse("", sql, oids) + bind + DESCRIBE_PORTAL + EXECUTE_ALL + SYNC
+
+    async def part(self, sql: str, params: BoundParams) -> Part:
+        unit = await self._collect(self.bound(sql, params))
+        columns = unit.description
+        if columns is not None and self.types is not None:
+            columns = self.types.row_description(columns)
+        return Part(rows=unit.rows, tag=unit.tag, columns=columns)
+
+    async def texts(self, sql: str, params: BoundParams) -> TextRows:
+        unit = await self._collect(self.bound(sql, params.as_text()))
+        fields = wire.parse_row_description(unit.description) if unit.description else []
+        await self._learn_types({field.oid for field in fields})
+        return TextRows(
+            names=tuple(field.name for field in fields),
+            types=tuple(self.type_names[field.oid] for field in fields),
+            rows=[wire.text_row(row) for row in unit.rows],
+            tag=unit.tag,
+        )
+
+    async def _learn_types(self, oids: set[int]) -> None:
+        missing = sorted(oids - self.type_names.keys())
+        if missing:
+            wanted = ",".join(str(oid) for oid in missing)
+            for oid, name in await self.run(
+                f"SELECT oid, pg_catalog.format_type(oid, NULL) FROM pg_catalog.pg_type WHERE oid IN ({wanted})"
+            ):
+                self.type_names[int(oid or 0)] = name or ""
+
+    async def copy_in(self, sql: str, chunks: AsyncIterator[bytes]) -> int:
+        unit = Collector(self.loop, self.on_notice)
+        unit.copying = self.loop.create_future()
+        self.send(wire.query(sql), unit)
+        if await unit.copying:
+            try:
+                async for chunk in chunks:
+                    if unit.future.done():
+                        break  # the server refused a row: it reads and drops the rest
+                    for at in range(0, len(chunk), COPY_CHUNK_BYTES * 16):
+                        self.write(wire.copy_data(chunk[at : at + COPY_CHUNK_BYTES * 16]))
+                    await self._drain()
+            except BaseException as error:
+                self.write(wire.copy_fail(str(error) or "cancelled"))
+                with contextlib.suppress(ServerError):
+                    await unit.future
+                raise
+            self.write(wire.copy_done())
+        done = await unit.future
+        return int(done.tag.rsplit(" ", 1)[-1] or 0)
+
+    async def copy_out(self, sql: str) -> AsyncIterator[bytes]:
+        unit = CopyOut()
+        self.send(wire.query(sql), unit)
+        async for chunk in unit.chunks(self):
+            yield chunk
+
+    async def cancel(self) -> None:
+        """Ask the server to cancel what runs here, over a connection of its own (protocol 3.0, CancelRequest)."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(self.node.host, self.node.port)
+                writer.write(wire.cancel_request(self.pid, self.secret))
+                await writer.drain()
+                writer.close()
+
+
+class _Greeting(Unit):
+    """Reads the answers to the startup message, logging in on the way."""
+
+    def __init__(self, credentials: Credentials, loop: asyncio.AbstractEventLoop) -> None:
+        self.credentials = credentials
+        self.future: asyncio.Future[None] = loop.create_future()
+        self._scram: scram.ScramClient | None = None
+        self._error: dict[str, str] | None = None
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        if len(data) - pos < 5:
+            link.need = 5
+            return pos
+        end = pos + 1 + int.from_bytes(data[pos + 1 : pos + 5], "big")
+        if end > len(data):
+            link.need = end - pos
+            return pos
+        kind = data[pos]
+        body = data[pos + 5 : end]
+        if kind == 0x52:
+            self._authenticate(link, int.from_bytes(body[:4], "big"), body[4:])
+        elif kind == 0x4B:
+            link.pid, link.secret = int.from_bytes(body[:4], "big"), body[4:]
+        elif kind == 0x53:
+            link.parameter_status(data, pos, end)
+        elif kind == 0x45:
+            self.lost(ServerError(wire.parse_error(body)))
+        elif kind == 0x5A:
+            link.ended()
+            if not self.future.done():
+                self.future.set_result(None)
+        return end
+
+    def _authenticate(self, link: ServerLink, kind: int, body: bytes) -> None:
+        try:
+            answer = self._answer(kind, body)
+        except PgherdError as error:
+            self.lost(error)
+            return
+        if answer:
+            link.write(answer)
+
+    def _answer(self, kind: int, body: bytes) -> bytes:
+        if kind == 0:
+            return b""
+        if kind == 10:
+            self._scram = scram.ScramClient(self.credentials.user, password=self.credentials.password, keys=self.credentials.keys)
+            return wire.sasl_initial("SCRAM-SHA-256", self._scram.first())
+        if kind == 11 and self._scram is not None:
+            return wire.sasl_response(self._scram.final(body))
+        if kind == 12 and self._scram is not None:
+            self._scram.verify(body)
+            return b""
+        if kind == 3 and self.credentials.password is not None:
+            return wire.password(self.credentials.password)
+        raise GroupDown("the server asks for an authentication method that pgherd does not offer", hint="Use scram-sha-256 in pg_hba.conf.")
+
+    def lost(self, error: PgherdError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+async def connect(node: Node, credentials: Credentials, *, timeout: float, tls: ssl.SSLContext | None = None) -> ServerLink:
+    """A logged-in connection to `node`. Raises GroupDown within `timeout` seconds, or the server's own refusal."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout):
+            # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
+            _, link = await loop.create_connection(lambda: ServerLink(node, loop), node.host, node.port, ssl=tls)
+            greeting = _Greeting(credentials, loop)
+            startup = {"user": credentials.user, "database": node.database, "application_name": "pgherd", "client_encoding": "UTF8"}
+            link.send(wire.startup(startup), greeting)
+            try:
+                await greeting.future
+            except BaseException:
+                link.close()
+                raise
+            return link
+    except (OSError, TimeoutError) as error:
+        raise GroupDown(
+            f"group {node.group} does not answer at {node.host}:{node.port}",
+            hint="See pgherd status; other groups keep answering.",
+        ) from error
+

@@ -1,0 +1,191 @@
+"""Server connections to lend: a pool for each group and role, bounded in number and in waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from pgherd.backend.connection import Credentials, ServerLink
+from pgherd.backend.types import TypeMap
+from pgherd.backend.state import SessionState, state_of, switch_sql
+from pgherd.catalog.model import GroupId
+from pgherd.errors import GroupDown
+
+Connect = Callable[[GroupId, Credentials], Awaitable[ServerLink]]
+DEFAULT_STATE = state_of(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """`connections` to one group for one role; `wait` seconds for one to come free; `idle` seconds before one is closed."""
+
+    connections: int = 20
+    wait: float = 30.0
+    idle: float = 60.0
+
+
+class Pool:
+    """Connections of one role to one group. `take_nowait` is the query path's; `take` waits, connects, switches settings."""
+
+    def __init__(self, group: GroupId, credentials: Credentials, connect: Connect, limits: PoolLimits, links: set[ServerLink]) -> None:
+        self.group = group
+        self.credentials = credentials
+        self.idle: list[ServerLink] = []
+        self.size = 0
+        self._connect = connect
+        self._limits = limits
+        self._links = links
+        self._waiters: deque[asyncio.Future[ServerLink | None]] = deque()
+
+    def take_nowait(self, state: SessionState) -> ServerLink | None:
+        """A free connection that already has these settings, or None."""
+        idle = self.idle
+        if idle and idle[-1].applied is state:
+            return idle.pop()
+        for at in range(len(idle) - 2, -1, -1):
+            if idle[at].applied is state:
+                return idle.pop(at)
+        return None
+
+    async def take(self, state: SessionState) -> ServerLink:
+        """A connection with these settings. Raises GroupDown within the bound, or the server's refusal of a setting."""
+        link = self.take_nowait(state) or await self._any()
+        if link.applied is state:
+            return link
+        before = link.applied
+        link.applied = None
+        try:
+            await link.run(switch_sql(before, state))
+        except BaseException:
+            self.give(link)
+            raise
+        link.applied = state
+        return link
+
+    async def _any(self) -> ServerLink:
+        if self.size >= self._limits.connections:
+            if self.idle:
+                return self.idle.pop(0)
+            found = await self._wait()
+            if found is not None:
+                return found
+        elif self.idle and len(self.idle) * 2 > self._limits.connections:
+            return self.idle.pop(0)
+        self.size += 1
+        try:
+            link = await self._connect(self.group, self.credentials)
+        except BaseException:
+            self.size -= 1
+            self._wake(None)
+            raise
+        link.on_close = self._closed
+        return link
+
+    async def _wait(self) -> ServerLink | None:
+        waiter: asyncio.Future[ServerLink | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self._limits.wait):
+                try:
+                    return await waiter
+                except asyncio.CancelledError:
+                    if waiter.done() and not waiter.cancelled() and (link := waiter.result()) is not None:
+                        self.give(link)  # it came just as we stopped waiting
+                    raise
+        except TimeoutError:
+            raise GroupDown(
+                f"no connection to group {self.group} came free within {self._limits.wait:g} s",
+                hint=f"All {self._limits.connections} are in use; end long transactions or raise pool_size.",
+            ) from None
+
+    def give(self, link: ServerLink) -> None:
+        """Take a connection back. One that is broken, in a transaction or with an answer still to come is closed."""
+        if link.broken:
+            return
+        if link.busy or link.status != 0x49:
+            link.close()
+            return
+        link.on_parameter = link.on_notice = link.on_writable = None
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+        link.idle_since = asyncio.get_running_loop().time()
+        self.idle.append(link)
+
+    def _closed(self, link: ServerLink) -> None:
+        self.size -= 1
+        self._links.discard(link)
+        if link in self.idle:
+            self.idle.remove(link)
+        self._wake(None)
+
+    def _wake(self, link: ServerLink | None) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+
+    def close_idle(self, before: float) -> None:
+        """Close connections that have been idle since before the loop's time `before`."""
+        for link in [link for link in self.idle if link.idle_since < before]:
+            link.close()
+
+    def close(self) -> None:
+        self.close_idle(float("inf"))
+
+
+class Backends:
+    """All pools of one gateway."""
+
+    def __init__(self, connect: Connect, limits: PoolLimits) -> None:
+        self._connect = connect
+        self._limits = limits
+        self._pools: dict[tuple[GroupId, str], Pool] = {}
+        self._types: Mapping[GroupId, TypeMap | None] = {}
+        self.links: set[ServerLink] = set()
+
+    def pool(self, group: GroupId, credentials: Credentials) -> Pool:
+        key = (group, credentials.user)
+        found = self._pools.get(key)
+        if found is None:
+            found = self._pools[key] = Pool(group, credentials, self._open, self._limits, self.links)
+        found.credentials = credentials
+        return found
+
+    async def _open(self, group: GroupId, credentials: Credentials) -> ServerLink:
+        link = await self._connect(group, credentials)
+        link.types = self._types.get(group)
+        self.links.add(link)
+        return link
+
+    def retype(self, types: Mapping[GroupId, TypeMap | None]) -> None:
+        """Tell all connections how their group's type OIDs differ from group 0's."""
+        self._types = types
+        for link in self.links:
+            link.types = types.get(link.group)
+
+    def forget_user(self, user: str) -> None:
+        """Close the idle connections of a role whose password changed."""
+        for (_, name), pool in self._pools.items():
+            if name == user:
+                pool.close()
+
+    def forget_group(self, group: GroupId) -> None:
+        """Close the idle connections to a group whose primary changed."""
+        for (number, _), pool in self._pools.items():
+            if number == group:
+                pool.close()
+
+    def tidy(self, now: float) -> None:
+        for pool in self._pools.values():
+            pool.close_idle(now - self._limits.idle)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+

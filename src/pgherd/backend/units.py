@@ -1,0 +1,365 @@
+"""What reads a server's answers: one unit for each ReadyForQuery that the server will send.
+
+A connection keeps a queue of units; bytes go to the first one until it has seen its ReadyForQuery. `Relay` hands
+bytes on without decoding them, `Collector` keeps them for our own use, the COPY units stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Protocol
+
+from pgherd.errors import PgherdError, ServerError
+
+if TYPE_CHECKING:
+    from pgherd.backend.connection import ServerLink
+
+LENGTH = Struct(">I").unpack_from
+
+READY = 0x5A  # Z
+ERROR = 0x45  # E
+PARSE_COMPLETE = 0x31  # 1
+ROW_DESCRIPTION = 0x54  # T
+DATA_ROW = 0x44  # D
+COMMAND_COMPLETE = 0x43  # C
+PARAMETER_STATUS = 0x53  # S
+COPY_IN = 0x47  # G
+COPY_OUT = 0x48  # H
+COPY_DATA = 0x64  # d
+NOTICE = 0x4E  # N
+NOTIFICATION = 0x41  # A
+PARAMETER_DESCRIPTION = 0x74  # t
+NO_DATA = 0x6E  # n
+
+# Messages that a relay never needs to look at.
+_PLAIN = frozenset(b"D2C3sIntcdHWV")
+
+
+class Sink(Protocol):
+    """Where a relay's bytes go: a client's session."""
+
+    def forward(self, link: ServerLink, data: bytes) -> None: ...
+
+
+class Unit:
+    """Reads one unit. `feed` answers the new position; it stops early when a message is not complete."""
+
+    __slots__ = ()
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        raise NotImplementedError
+
+    def lost(self, error: PgherdError) -> None:
+        """The connection broke before the unit ended."""
+        raise NotImplementedError
+
+
+def error_fields(data: bytes, pos: int, end: int) -> dict[str, str]:
+    """The fields of the ErrorResponse or NoticeResponse whose message starts at `pos`."""
+    fields: dict[str, str] = {}
+    for part in data[pos + 5 : end].split(b"\0"):
+        if part:
+            fields[chr(part[0])] = part[1:].decode("utf-8", "replace")
+    return fields
+
+
+class Relay(Unit):
+    """Hands a unit's bytes on to `sink` as they are.
+
+    `drop_parse`: swallow the ParseComplete of a Parse that the client did not send. `keep_ready`: the client sees the
+    ReadyForQuery (its own Sync or Query ends here). At the end `done(relay, status)` is called; `error` then holds the
+    ErrorResponse's fields, if there was one; `held` says that the error was kept back (`hold` chose it, and nothing had
+    been sent), so that the caller may send the statement again or report the error itself.
+    """
+
+    __slots__ = ("done", "drop_parse", "error", "forwarded", "held", "hold", "keep_ready", "parsed", "rewrite_error", "sink", "status")
+
+    def __init__(
+        self,
+        sink: Sink,
+        done: Callable[[Relay, PgherdError | None], None],
+        *,
+        drop_parse: bool = False,
+        keep_ready: bool = True,
+        hold: Callable[[dict[str, str]], bool] | None = None,
+        rewrite_error: Callable[[ServerLink, dict[str, str]], bytes] | None = None,
+    ) -> None:
+        self.sink = sink
+        self.done = done
+        self.drop_parse = drop_parse
+        self.keep_ready = keep_ready
+        self.hold = hold
+        self.rewrite_error = rewrite_error
+        self.error: dict[str, str] | None = None
+        self.forwarded = False
+        self.held = False
+        self.parsed = False
+        self.status = 0
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        start = pos
+        size = len(data)
+        while True:
+            if size - pos < 5:
+                link.need = 5
+                break
+            end = pos + 1 + LENGTH(data, pos + 1)[0]
+            if end > size:
+                link.need = end - pos
+                break
+            kind = data[pos]
+            if kind in _PLAIN:
+                pos = end
+            elif kind == READY:
+                return self._ready(link, data, start, pos, end)
+            else:
+                if not self._special(link, kind, data, start, pos, end):
+                    pos = end
+                    continue
+                start = pos = end
+        if start < pos:
+            self._send(link, data[start:pos])
+        return pos
+
+    def _ready(self, link: ServerLink, data: bytes, start: int, pos: int, end: int) -> int:
+        self.status = link.status = data[pos + 5]
+        link.ended()
+        upto = end if self.keep_ready else pos
+        if start < upto and not self.held:
+            self._send(link, data if start == 0 and upto == len(data) else data[start:upto])
+        self.done(self, None)
+        return end
+
+    def _send(self, link: ServerLink, data: bytes) -> None:
+        self.forwarded = True
+        self.sink.forward(link, data)
+
+    def _special(self, link: ServerLink, kind: int, data: bytes, start: int, pos: int, end: int) -> bool:
+        """Deal with one unusual message; True if it was taken out of the stream (what came before it was sent)."""
+        if kind == PARSE_COMPLETE:
+            self.parsed = True
+            if not self.drop_parse:
+                return False
+            replacement = b""
+        elif kind == ROW_DESCRIPTION:
+            if link.types is None:
+                return False
+            replacement = link.types.row_description(data[pos:end])
+        elif kind == ERROR:
+            self.error = error_fields(data, pos, end)
+            if not self.forwarded and self.hold is not None and self.hold(self.error):
+                self.held = True  # nothing was sent: the statement can be sent again
+                return True
+            replacement = self.rewrite_error(link, self.error) if self.rewrite_error else data[pos:end]
+        elif kind == PARAMETER_STATUS:
+            link.parameter_status(data, pos, end)
+            return False
+        else:
+            return False
+        if start < pos:
+            self._send(link, data[start:pos])
+        if replacement:
+            self._send(link, replacement)
+        return True
+
+    def lost(self, error: PgherdError) -> None:
+        self.done(self, error)
+
+
+class Swallow(Unit):
+    """Reads a unit that nobody waits for (a pipelined BEGIN). An error is kept for the link's owner to see."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: dict[str, str] | None = None
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        size = len(data)
+        while True:
+            if size - pos < 5:
+                link.need = 5
+                return pos
+            end = pos + 1 + LENGTH(data, pos + 1)[0]
+            if end > size:
+                link.need = end - pos
+                return pos
+            kind = data[pos]
+            if kind == ERROR:
+                self.error = error_fields(data, pos, end)
+            elif kind == PARAMETER_STATUS:
+                link.parameter_status(data, pos, end)
+            elif kind == READY:
+                link.status = data[pos + 5]
+                link.ended()
+                return end
+            pos = end
+
+    def lost(self, error: PgherdError) -> None:
+        del error
+
+
+class Collector(Unit):
+    """Keeps a unit's messages for our own use; `future` ends at ReadyForQuery.
+
+    `rows`: raw DataRow messages of the last statement with rows, `description` its RowDescription message, `tag` the last
+    command tag, `parameters` a ParameterDescription message.
+    """
+
+    __slots__ = ("copying", "description", "error", "future", "notices", "parameters", "parsed", "rows", "tag")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, notices: Callable[[bytes], None] | None = None) -> None:
+        self.future: asyncio.Future[Collector] = loop.create_future()
+        self.rows: list[bytes] = []
+        self.description: bytes | None = None
+        self.parameters: bytes | None = None
+        self.tag = ""
+        self.error: dict[str, str] | None = None
+        self.notices = notices
+        self.parsed = False
+        self.copying: asyncio.Future[bool] | None = None
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        size = len(data)
+        rows = self.rows
+        while True:
+            if size - pos < 5:
+                link.need = 5
+                return pos
+            end = pos + 1 + LENGTH(data, pos + 1)[0]
+            if end > size:
+                link.need = end - pos
+                return pos
+            kind = data[pos]
+            if kind == DATA_ROW:
+                rows.append(data[pos:end])
+            elif kind == READY:
+                link.status = data[pos + 5]
+                link.ended()
+                self._finish()
+                return end
+            else:
+                self._other(link, kind, data, pos, end)
+                rows = self.rows
+            pos = end
+
+    def _other(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> None:
+        if kind == COMMAND_COMPLETE:
+            self.tag = data[pos + 5 : end - 1].decode("utf-8", "replace")
+        elif kind == ROW_DESCRIPTION:
+            self.description = data[pos:end]
+            self.rows = []
+        elif kind == ERROR:
+            self.error = error_fields(data, pos, end)
+            if self.copying is not None and not self.copying.done():
+                self.copying.set_result(False)
+        elif kind == PARAMETER_DESCRIPTION:
+            self.parameters = data[pos:end]
+        elif kind == PARSE_COMPLETE:
+            self.parsed = True
+        elif kind == PARAMETER_STATUS:
+            link.parameter_status(data, pos, end)
+        elif kind == COPY_IN and self.copying is not None and not self.copying.done():
+            self.copying.set_result(True)
+        elif kind in (NOTICE, NOTIFICATION) and self.notices is not None:
+            self.notices(data[pos:end])
+
+    def _finish(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(ServerError(self.error))
+        else:
+            self.future.set_result(self)
+
+    def lost(self, error: PgherdError) -> None:
+        if self.copying is not None and not self.copying.done():
+            self.copying.set_result(False)
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class CopyOut(Unit):
+    """Streams the payloads of COPY ... TO STDOUT, pausing the server while the reader is behind."""
+
+    __slots__ = ("_bytes", "_chunks", "_ended", "_failure", "_waiter", "error", "header", "tag")
+
+    HIGH_WATER_BYTES = 4 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._failure: PgherdError | None = None
+        self.error: dict[str, str] | None = None
+        self.header: bytes | None = None
+        self.tag = ""
+
+    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
+        size = len(data)
+        got: list[bytes] = []
+        while True:
+            if size - pos < 5:
+                link.need = 5
+                break
+            end = pos + 1 + LENGTH(data, pos + 1)[0]
+            if end > size:
+                link.need = end - pos
+                break
+            kind = data[pos]
+            if kind == COPY_DATA:
+                got.append(data[pos + 5 : end])
+            elif kind == READY:
+                link.status = data[pos + 5]
+                link.ended()
+                self._ended = True
+                pos = end
+                break
+            elif kind == ERROR:
+                self.error = error_fields(data, pos, end)
+            elif kind == COPY_OUT:
+                self.header = data[pos:end]
+            elif kind == COMMAND_COMPLETE:
+                self.tag = data[pos + 5 : end - 1].decode()
+            pos = end
+        self._push(link, b"".join(got))
+        return pos
+
+    def _push(self, link: ServerLink, chunk: bytes) -> None:
+        if chunk:
+            self._chunks.append(chunk)
+            self._bytes += len(chunk)
+            if self._bytes > self.HIGH_WATER_BYTES:
+                link.pause_reading()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def lost(self, error: PgherdError) -> None:
+        self._failure = error
+        self._ended = True
+        self._wake()
+
+    async def chunks(self, link: ServerLink) -> AsyncIterator[bytes]:
+        """Joined payloads, each a whole number of CopyData messages; raises the server's error at its place."""
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._bytes -= len(chunk)
+                if self._bytes <= self.HIGH_WATER_BYTES:
+                    link.resume_reading()
+                yield chunk
+            if self._ended:
+                break
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._failure is not None:
+            raise self._failure
+        if self.error is not None:
+            raise ServerError(self.error)
