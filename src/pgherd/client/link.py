@@ -1,0 +1,216 @@
+"""The client's `engine.link.Link`: one branch over asyncpg, and the parameters of a Python call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import postgast
+
+from pgherd.catalog import keys
+from pgherd.catalog.model import GroupId
+from pgherd.client.held import Held
+from pgherd.engine.link import Params, Part, Row, TextRows
+from pgherd.errors import GroupDown, ServerError
+
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError)
+_FIELDS = {
+    "severity": "S", "severity_en": "V", "sqlstate": "C", "message": "M", "detail": "D", "hint": "H", "position": "P",
+    "internal_position": "p", "internal_query": "q", "context": "W", "schema_name": "s", "table_name": "t",
+    "column_name": "c", "data_type_name": "d", "constraint_name": "n", "server_source_filename": "F",
+    "server_source_line": "L", "server_source_function": "R",
+}  # fmt: skip
+
+
+class PythonParams:
+    """A call's arguments as `engine.link.Params`."""
+
+    __slots__ = ("args",)
+
+    def __init__(self, args: Sequence[Any] = ()) -> None:
+        self.args = args
+
+    def key(self, number: int, key_type: str) -> Any:
+        """The canonical key value of argument `number`; None for NULL."""
+        try:
+            value = self.args[number - 1]
+        except IndexError:
+            raise asyncpg.InterfaceError(
+                f"the server expects at least {number} arguments for this query, {len(self.args)} were passed"
+            ) from None
+        return None if value is None else keys.decode_python(key_type, value)
+
+    def select(self, numbers: Sequence[int]) -> PythonParams:
+        """Only these arguments, in this order."""
+        return PythonParams([self.args[number - 1] for number in numbers])
+
+
+def arguments(params: Params) -> Sequence[Any]:
+    """What asyncpg gets."""
+    assert isinstance(params, PythonParams)
+    return params.args
+
+
+def server_error(error: asyncpg.PostgresError) -> ServerError:
+    """asyncpg's exception as the engine's; the original stays its `__cause__`, and is what users see."""
+    fields = {code: str(value) for name, code in _FIELDS.items() if (value := getattr(error, name, None)) is not None}
+    fields.setdefault("M", str(error))
+    found = ServerError(fields)
+    found.__cause__ = error
+    return found
+
+
+class AsyncpgLink:
+    """One branch's connection. Statements of several tasks queue up at its lock."""
+
+    __slots__ = ("_group", "_lock", "custom", "held")
+
+    def __init__(self, group: GroupId, held: Held, custom: frozenset[str] = frozenset()) -> None:
+        self._group = group
+        self._lock = asyncio.Lock()
+        self.held = held
+        self.custom = custom  # names of types with codecs of the user's own
+
+    @property
+    def group(self) -> GroupId:
+        return self._group
+
+    @property
+    def broken(self) -> bool:
+        return self.held.lost
+
+    def _error(self, error: BaseException) -> BaseException:
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError):
+            return server_error(error)
+        if self.held.lost or isinstance(error, OSError | asyncpg.PostgresConnectionError):
+            return GroupDown(f"the connection to group {self._group} was lost: {error}")
+        return error
+
+    async def run(self, sql: str) -> list[Row]:
+        """Statements without parameters; the last one's rows as text."""
+        head, last = _cut(sql)
+        async with self._lock:
+            try:
+                if head:
+                    await self.held.connection.execute(head)
+                return (await self._texts(last, ())).rows if last else []
+            except (asyncpg.PostgresError, *LOST) as error:
+                raise self._error(error) from error
+
+    async def part(self, sql: str, params: Params) -> Part:
+        """One statement; rows are asyncpg's records."""
+        async with self._lock:
+            try:
+                statement = await self._prepared(sql)
+                rows: list[Any] = await statement.fetch(*arguments(params))
+                return Part(rows=rows, tag=statement.get_statusmsg())
+            except (asyncpg.PostgresError, *LOST) as error:
+                self.held.forget(sql)
+                raise self._error(error) from error
+
+    async def texts(self, sql: str, params: Params) -> TextRows:
+        """One statement; rows and types as text."""
+        async with self._lock:
+            try:
+                return await self._texts(sql, arguments(params))
+            except (asyncpg.PostgresError, *LOST) as error:
+                self.held.forget(sql)
+                raise self._error(error) from error
+
+    async def _prepared(self, sql: str) -> Any:
+        if len(sql) > 10_000:  # a text made for its values: it will not come again
+            return await self.held.connection.prepare(sql, name="")
+        return await self.held.prepared(sql)
+
+    async def _texts(self, sql: str, args: Sequence[Any]) -> TextRows:
+        statement = await self._prepared(sql)
+        attributes = statement.get_attributes()
+        names = tuple(attribute.name for attribute in attributes)
+        types = tuple(type_name(attribute.type) for attribute in attributes)
+        if all(_exact(attribute.type, self.custom) for attribute in attributes):
+            records = await statement.fetch(*args)
+            return TextRows(
+                names=names, types=types, rows=[tuple(map(_text, row)) for row in records], tag=statement.get_statusmsg()
+            )
+        wrapped = await self._prepared(_as_text(sql, len(names)))
+        records = await wrapped.fetch(*args)
+        tag = wrapped.get_statusmsg()
+        return TextRows(names=names, types=types, rows=[tuple(row) for row in records], tag=tag)
+
+    async def copy_in(self, sql: str, chunks: AsyncIterator[bytes]) -> int:
+        """COPY ... FROM STDIN."""
+        connection: Any = self.held.connection
+        async with self._lock:
+            try:
+                tag: str = await connection._copy_in(sql, chunks, None)
+            except (asyncpg.PostgresError, *LOST) as error:
+                raise self._error(error) from error
+        return int(tag.rsplit(" ", 1)[-1])
+
+    async def copy_out(self, sql: str) -> AsyncIterator[bytes]:
+        """COPY ... TO STDOUT. A slow reader holds the server back: at most a few chunks wait here."""
+        connection: Any = self.held.connection
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=16)
+
+        async def pump() -> None:
+            try:
+                await connection._copy_out(sql, queue.put, None)
+            except Exception:
+                await queue.put(None)
+                raise
+            await queue.put(None)
+
+        async with self._lock:
+            task = asyncio.create_task(pump())
+            try:
+                while (chunk := await queue.get()) is not None:
+                    yield chunk
+                await task
+            except (asyncpg.PostgresError, *LOST) as error:
+                raise self._error(error) from error
+            finally:
+                task.cancel()
+
+
+# ---- rows as text -----------------------------------------------------------------------------------------
+
+# Types whose Python value prints as text that PostgreSQL reads back as the same value.
+_EXACT = frozenset({"int2", "int4", "int8", "oid", "bool", "text", "varchar", "name", "uuid", "float8", "numeric", "void"})
+_ROWS = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "CALL", "(")
+
+
+def _exact(kind: Any, custom: frozenset[str]) -> bool:
+    return kind.schema == "pg_catalog" and kind.name in _EXACT and kind.name not in custom
+
+
+def type_name(kind: Any) -> str:
+    """An asyncpg type as SQL; arrays end in `[]`."""
+    name: str = kind.name
+    array = name.endswith("[]")
+    base = name[:-2] if array else name
+    quoted = f'"{kind.schema}"."' + base.replace('"', '""') + '"'
+    return quoted + "[]" if array else quoted
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _as_text(sql: str, columns: int) -> str:
+    """A statement that answers `sql`'s rows as text; also for DELETE ... RETURNING and its kin."""
+    names = [f"c{number}" for number in range(1, columns + 1)]
+    casts = ", ".join(f"{name}::text" for name in names)
+    return f"WITH pgherd_rows({', '.join(names)}) AS ({sql}\n) SELECT {casts} FROM pgherd_rows"
+
+
+def _cut(sql: str) -> tuple[str, str]:
+    """(statements run for their effect, the last one if it answers rows)."""
+    statements = [sql] if ";" not in sql.rstrip().rstrip(";") else [text for text in postgast.split(sql) if text.strip()]
+    if not statements:
+        return "", ""
+    last = statements[-1].strip().rstrip(";")
+    if not last.upper().startswith(_ROWS) and "RETURNING" not in last.upper():
+        return sql, ""
+    return ";".join(statements[:-1]), last

@@ -1,0 +1,66 @@
+"""Reads over several groups: each group answers for its own shards (Gather), or one reads all (Federated)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgherd.catalog.model import GroupId
+from pgherd.engine.link import Params, Part, TextRows
+from pgherd.engine.work import Work, array_text, merged, quoted, side_by_side
+from pgherd.plan.plans import Federated, Gather
+
+
+async def gather(plan: Gather, params: Params, work: Work) -> Part:
+    """The arms side by side on one snapshot; then PostgreSQL combines their rows, if there is a `combine`."""
+    if plan.combine is None:
+        return await _concatenated(plan, params, work)
+    async with work.tx.reading(plan.groups) as links:
+
+        async def arm(group: GroupId) -> TextRows:
+            return await links[group].texts(plan.arm, params)
+
+        arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
+        if sum(len(one.rows) for one in arms) <= plan.row_limit:
+            home = plan.groups[0] if work.prefer not in plan.groups else work.prefer
+            sql = plan.combine.replace("{rows}", rows_text(arms))
+            return await links[home].part(sql, params.select(plan.combine_params))
+    return await federated(plan.fallback, params, work)
+
+
+async def _concatenated(plan: Gather, params: Params, work: Work) -> Part:
+    async with work.tx.reading(plan.groups) as links:
+
+        async def arm(group: GroupId) -> Part:
+            return await links[group].part(plan.arm, params)
+
+        arms = await side_by_side(plan.groups, arm, limit=work.bounds.parallel)
+    return merged(list(arms.values()))
+
+
+def rows_text(arms: Sequence[TextRows]) -> str:
+    """All arms' rows as one table expression: unnest of an array for each column.
+
+    Arms without rows describe the types as well as any. Columns that are arrays themselves travel as text, since
+    unnest would flatten them.
+    """
+    types = arms[0].types
+    rows = [row for one in arms for row in one.rows]
+    columns: Sequence[Sequence[str | None]] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    names = [f"c{number}" for number in range(1, len(types) + 1)]
+    carried = ["text" if kind.endswith("[]") else kind for kind in types]
+    arrays = ", ".join(
+        f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True)
+    )
+    plain = f"unnest({arrays}) AS p({', '.join(names)})"
+    if carried == list(types):
+        return plain
+    casts = ", ".join(f"{name}::{kind} AS {name}" for name, kind in zip(names, types, strict=True))
+    return f"(SELECT {casts} FROM {plain}) AS p"
+
+
+async def federated(plan: Federated, params: Params, work: Work) -> Part:
+    """The whole statement on one node over `global.*`."""
+    where = work.prefer if work.prefer in plan.groups else plan.groups[0]
+    assert where is not None
+    async with work.tx.federated(where, plan.reads) as link:
+        return await link.part(plan.sql, params)

@@ -1,0 +1,158 @@
+"""Writes that several shards or groups carry out side by side: Scatter, OnAll, and rows that move (MoveRows)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pgherd.catalog import keys
+from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, ShardId, Table
+from pgherd.engine.link import Params, Part, Row
+from pgherd.engine.route import canonical, evaluated, shard_of
+from pgherd.engine.work import Work, counted, merged, quoted, side_by_side
+from pgherd.errors import StaleMap
+from pgherd.plan.plans import MoveRows, OnAll, Scatter
+
+
+def shards_by_group(shards: Iterable[ShardId], keyspace_shards: dict[ShardId, Shard]) -> dict[GroupId, list[ShardId]]:
+    """The shards of each group, groups and shards ascending (one order for all writers: fewer deadlocks)."""
+    found: dict[GroupId, list[ShardId]] = {}
+    for shard in sorted(shards):
+        if shard not in keyspace_shards:
+            raise StaleMap(f"shard {shard} is not in the map")
+        found.setdefault(keyspace_shards[shard].group, []).append(shard)
+    return dict(sorted(found.items()))
+
+
+def all_shards(work: Work) -> dict[ShardId, Shard]:
+    """Every shard of the map by its id."""
+    return {shard.id: shard for keyspace in work.map.keyspaces.values() for shard in keyspace.shards}
+
+
+async def scatter(plan: Scatter, params: Params, work: Work) -> Part:
+    """The same write in every shard; one group's shards one after another, groups side by side."""
+    by_group = shards_by_group(plan.shards, all_shards(work))
+
+    async def in_group(group: GroupId) -> Part:
+        link = await work.tx.branch(group, write=plan.write)
+        return merged([await link.part(plan.text.for_shard(shard), params) for shard in by_group[group]])
+
+    parts = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
+    return merged(list(parts.values()))
+
+
+async def on_all(plan: OnAll, params: Params, work: Work) -> Part:
+    """The given text in each group. Group 0 goes first: its locks put concurrent ones in a queue.
+
+    The answer is the first group's: the same thing was done everywhere, so its count is not summed.
+    """
+    texts = dict(plan.sql)
+    first, *others = sorted(texts)
+
+    async def in_group(group: GroupId) -> Part:
+        link = await work.tx.branch(group, write=plan.write)
+        return await link.part(texts[group], params)
+
+    answer = await in_group(first)
+    if others:
+        await side_by_side(others, in_group, limit=work.bounds.parallel)
+    return answer
+
+
+async def move_rows(plan: MoveRows, params: Params, work: Work) -> Part:
+    """DELETE ... RETURNING the new rows in every shard, then INSERT each where its new key belongs."""
+    by_group = shards_by_group(plan.shards, all_shards(work))
+
+    async def take(group: GroupId) -> list[Row]:
+        link = await work.tx.branch(group)
+        return [row for shard in by_group[group] for row in (await link.texts(plan.take.for_shard(shard), params)).rows]
+
+    taken = await side_by_side(by_group, take, limit=work.bounds.parallel)
+    rows = [row for part in taken.values() for row in part]
+    if not rows:
+        return await _none_moved(plan, by_group, work)
+    put = plan.put.pieces
+    parts = await insert_rows_text(put, rows, plan.columns, plan.table, plan.returning, work)
+    return merged([Part(rows=part.rows, tag=f"UPDATE {part.count}", columns=part.columns) for part in parts])
+
+
+async def _none_moved(plan: MoveRows, by_group: dict[GroupId, list[ShardId]], work: Work) -> Part:
+    if not plan.returning:
+        return Part(rows=[], tag="UPDATE 0")
+    # an INSERT of no rows describes the RETURNING columns of an answer that has none
+    group, shards = next(iter(by_group.items()))
+    link = await work.tx.branch(group)
+    nulls = ", ".join("NULL" for _ in plan.columns)
+    sql = f"{plan.put.for_shard(shards[0])} SELECT {nulls} WHERE false {plan.returning}"
+    part = await link.part(sql, work.nothing)
+    return Part(rows=[], tag="UPDATE 0", columns=part.columns)
+
+
+# ---- rows in text form into their shards ----------------------------------------------------------------
+
+
+async def key_of_row(row: Sequence[str | None], at: Sequence[int], keyspace: Keyspace, work: Work) -> Key | None:
+    """The canonical key of a row in text form; a server reads what Python cannot."""
+    values: list[object] = []
+    for index, kind in zip(at, keyspace.key_types, strict=True):
+        text = row[index]
+        try:
+            values.append(None if text is None else keys.decode_text(kind, text))
+        except keys.Undecodable:
+            values.append(canonical(kind, await evaluated(f"{quoted(text)}::{kind}", work.nothing, work)))
+    return None if None in values else tuple(values)
+
+
+async def rows_by_shard(
+    rows: Iterable[Row], columns: Sequence[str], table: Table, work: Work
+) -> dict[ShardId, list[Row]]:
+    """Rows divided by shard key, each shard's in their order. Raises NullKey, NoShard."""
+    keyspace = work.map.keyspace_of(table)
+    at = [columns.index(name) for name in table.key]
+    divided: dict[ShardId, list[Row]] = {}
+    for row in rows:
+        shard = shard_of(await key_of_row(row, at, keyspace, work), keyspace, inserts=True)
+        divided.setdefault(shard.id, []).append(row)
+    return divided
+
+
+async def insert_rows_text(
+    pieces: tuple[str, ...], rows: Iterable[Row], columns: Sequence[str], table: Table, tail: str, work: Work
+) -> list[Part]:
+    """INSERT rows in text form into their shards, in batches of bounded size; every batch's part in shard order."""
+    divided = await rows_by_shard(rows, columns, table, work)
+    by_group = shards_by_group(divided, all_shards(work))
+
+    async def put(group: GroupId) -> list[Part]:
+        link = await work.tx.branch(group)
+        parts: list[Part] = []
+        for shard in by_group[group]:
+            head = f"shard_{shard}".join(pieces)
+            for values in batches(divided[shard], work):
+                parts.append(await link.part(f"{head} VALUES {values} {tail}", work.nothing))  # noqa: PERF401
+        return parts
+
+    answers = await side_by_side(by_group, put, limit=work.bounds.parallel)
+    return [part for parts in answers.values() for part in parts]
+
+
+def batches(rows: Sequence[Row], work: Work) -> Iterable[str]:
+    """VALUES lists of bounded length."""
+    held: list[str] = []
+    size = 0
+    for row in rows:
+        text = "(" + ", ".join(map(quoted, row)) + ")"
+        held.append(text)
+        size += len(text)
+        if len(held) >= work.bounds.batch_rows or size >= work.bounds.batch_bytes:
+            yield ", ".join(held)
+            held, size = [], 0
+    if held:
+        yield ", ".join(held)
+
+
+def insert_answer(parts: Sequence[Part]) -> Part:
+    """Divided INSERTs' parts as one."""
+    if not parts:
+        return Part(rows=[], tag="INSERT 0 0")
+    whole = merged(parts)
+    return Part(rows=whole.rows, tag=counted("INSERT 0 0", whole.count), columns=whole.columns)
