@@ -63,6 +63,11 @@ class Link(Protocol):
         """The connection is lost; whatever ran on it has ended or will."""
         ...
 
+    @property
+    def pid(self) -> int:
+        """The server process's id (BackendKeyData), 0 if unknown: recovery and deadlock detection know branches by it."""
+        ...
+
     async def run(self, sql: str) -> list[Row]:
         """Run one or more statements (simple protocol, no parameters), answer the last result's rows as text.
 
