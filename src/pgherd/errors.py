@@ -12,11 +12,15 @@ from typing import ClassVar
 
 
 class PgherdError(Exception):
-    """An error with a SQLSTATE and a hint. `message` is one line; `hint` says what to do next."""
+    """An error with a SQLSTATE and a hint. `message` is one line; `hint` says what to do next.
+
+    `context` says where it happened, as PostgreSQL's CONTEXT does ("COPY users, line 3"); it may be set later.
+    """
 
     sqlstate: ClassVar[str] = "XX000"
     retry: ClassVar[bool] = False
     hint: str | None = None
+    context: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None, position: int | None = None) -> None:
         super().__init__(message)
@@ -107,6 +111,12 @@ class ProtocolViolation(PgherdError):
     """The peer broke the wire protocol; the connection ends."""
 
     sqlstate = "08P01"
+
+
+class BadEncoding(PgherdError):
+    """A text from the peer is not UTF-8. As in PostgreSQL, the statement fails and the session goes on."""
+
+    sqlstate = "22021"
 
 
 class TooLarge(PgherdError):
