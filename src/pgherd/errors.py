@@ -22,7 +22,9 @@ class PgherdError(Exception):
     hint: str | None = None
     context: str | None = None
 
-    def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None, position: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, detail: str | None = None, position: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
