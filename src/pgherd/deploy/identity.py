@@ -99,3 +99,23 @@ def _namespaces_work() -> bool:
         return subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
+
+
+def of_existing(data: Path) -> Identity | None:
+    """The identity that an existing data directory belongs to; None if it does not exist.
+
+    Raises DeployError if it is somebody's whom this process cannot become.
+    """
+    try:
+        owner = data.stat()
+    except FileNotFoundError:
+        return None
+    if owner.st_uid == os.geteuid():
+        kind: Kind = "self" if owner.st_uid else "namespace"
+        return Identity(kind=kind, uid=owner.st_uid, gid=owner.st_gid)
+    if os.geteuid() == 0:
+        return Identity(kind="account", uid=owner.st_uid, gid=owner.st_gid)
+    raise DeployError(
+        f"the data directory {data} belongs to another user (id {owner.st_uid})",
+        hint="Run the command as that user, or choose another directory with --state.",
+    )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pgherd.catalog.model import Node
+from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
 from pgherd.testing.servers import Yard
 
@@ -22,3 +24,25 @@ def yard() -> Iterator[Yard]:
 def server(yard: Yard) -> Server:
     """One plain PostgreSQL, the cluster's dumb twin. `server.uri()` is its DSN; make databases of your own in it."""
     return yard.server("plain")
+
+
+@pytest.fixture(scope="session")
+def embedded_cluster(yard: Yard) -> LocalCluster:
+    """Three groups as databases of one server, catalog installed, no gateway. `nodes(cluster)` says where they are."""
+    return yard.cluster("embedded", embedded=True, groups=3, gateway=False)
+
+
+@pytest.fixture(scope="session")
+def grouped_cluster(yard: Yard) -> LocalCluster:
+    """Two groups, each a server of its own, catalog installed, no gateway."""
+    return yard.cluster("grouped", embedded=False, groups=2, gateway=False)
+
+
+def nodes(cluster: LocalCluster) -> list[Node]:
+    """The primary of each group, in group order."""
+    return cluster.nodes(cluster.existing())
+
+
+def uris(cluster: LocalCluster) -> list[str]:
+    """The libpq URI of each group's database, in group order."""
+    return [f"postgresql://postgres@{node.host}:{node.port}/{node.database}" for node in nodes(cluster)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pgherd.deploy import binaries, identity, ports, processes
 from pgherd.deploy.configuration import Auth
+from pgherd.deploy.local import LocalCluster, Wish
 from pgherd.deploy.server import Server
 
 PORTS_FIRST = 21000  # below Linux's ephemeral ports (from 32768)
@@ -28,7 +29,9 @@ class Yard:
     binaries: binaries.Binaries
     identity: identity.Identity
     servers: list[Server] = field(default_factory=list[Server])
-    _templates: dict[Auth, Path] = field(default_factory=dict[Auth, Path])
+    clusters: list[LocalCluster] = field(default_factory=list[LocalCluster])
+    _template: Server | None = None
+    _port: int = 0
 
     @classmethod
     def open(cls) -> Yard:
@@ -52,7 +55,7 @@ class Yard:
     ) -> Server:
         """Start a new server and answer when it takes connections. Under `scram`, `password` is that of postgres."""
         server = self.make(name, settings=settings, auth=auth)
-        server.create(password=password, template=None if password else self._template())
+        server.create(password=password, template=None if password else self.template())
         server.start()
         return server
 
@@ -77,15 +80,28 @@ class Yard:
             server.ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);\nCREATE DATABASE "{name}";')
         return [server.uri(name) for name in names]
 
-    def port(self) -> int:
-        """A free port, different for runs side by side."""
-        start = PORTS_FIRST + os.getpid() * 37 % 10000
-        taken = {server.port for server in self.servers}
-        return ports.first_free(port for port in range(start, start + 1000) if port not in taken)[0]
+    def cluster(
+        self, name: str, *, embedded: bool, groups: int = 2, auth: Auth = "trust", gateway: bool = True
+    ) -> LocalCluster:
+        """A running cluster; with `gateway` False only its servers, with the catalog installed."""
+        directory = self.directory / name
+        template = self.template() if auth == "trust" else None
+        cluster = LocalCluster(directory, mortal=True, template=template)
+        wish = Wish(embedded=embedded, groups=groups, auth=auth, port=self.port(), durable=False)
+        self.clusters.append(cluster)
+        cluster.up(wish, gateway=gateway)
+        return cluster
 
-    def _template(self) -> Path:
+    def port(self) -> int:
+        """A free port, never the same one twice, and other ones for runs side by side."""
+        first = self._port or PORTS_FIRST + os.getpid() * 37 % 10000
+        found = ports.first_free(range(first, first + 1000))[0]
+        self._port = found + 1
+        return found
+
+    def template(self) -> Path:
         """A fresh data directory to copy: initdb takes most of a start's time."""
-        if "trust" not in self._templates:
+        if self._template is None:
             blank = Server(
                 binaries=self.binaries,
                 identity=self.identity,
@@ -94,15 +110,18 @@ class Yard:
                 durable=False,
             )
             blank.create()
-            self._templates["trust"] = blank.data
-        return self._templates["trust"]
+            self._template = blank
+        return self._template.data
 
     def close(self) -> None:
         """Stop all servers and remove the directory. Again is fine."""
         atexit.unregister(self.close)
         for server in self.servers:
             server.stop(immediate=True)
+        for cluster in self.clusters:
+            cluster.kill()
         self.servers.clear()
+        self.clusters.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -1,0 +1,114 @@
+"""The gateway's process: start it in the background, wait until it listens, stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgherd.deploy import processes
+from pgherd.deploy.dying import dies_with_parent
+from pgherd.errors import DeployError
+
+READY_S = 30.0
+STOP_S = 10.0
+LOG_BYTES_MAX = 20_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayProcess:
+    """The gateway of the cluster in `directory`, as its files there describe it. `mortal`: it ends with its parent."""
+
+    directory: Path
+    mortal: bool = False
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "gateway.log"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "gateway.json"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.directory / "gateway.pid"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.directory / "gateway.ready"
+
+    def pid(self) -> int | None:
+        """The gateway's pid if it runs."""
+        try:
+            pid, start = map(int, self._pid_file.read_text().split())
+        except (OSError, ValueError):
+            return None
+        return pid if processes.alive(pid, start) else None
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Start it with `settings` and wait until it listens; it may run already. Raises DeployError with its reason."""
+        if self.pid() is not None:
+            return
+        self._ready_file.unlink(missing_ok=True)
+        self._write_config({**settings, "ready_file": str(self._ready_file)})
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as log:
+            before = log.tell()
+            process = subprocess.Popen[bytes](
+                [sys.executable, "-m", "pgherd.gateway", "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+                preexec_fn=dies_with_parent(signal.SIGKILL) if self.mortal else None,
+            )
+        self._pid_file.write_text(f"{process.pid} {processes.started_at(process.pid)}\n")
+        self._wait_ready(process, before)
+        process.returncode = 0  # it lives on; Popen shall not warn about it
+
+    def _write_config(self, settings: Mapping[str, Any]) -> None:
+        self.config.unlink(missing_ok=True)
+        self.config.touch(mode=0o600)  # it may hold a password
+        self.config.write_text(json.dumps(settings, indent=2) + "\n")
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], before: int) -> None:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            ended = process.poll() is not None
+            said = self._said(before)
+            if "ready" in said or self._ready_file.exists():
+                return
+            if ended:
+                raise DeployError(
+                    f"the gateway does not start: {said[-1] if said else 'it said nothing'}",
+                    hint=f"Read {self.log}.",
+                )
+            time.sleep(processes.POLL_S)
+        self.stop()
+        raise DeployError(f"the gateway is not ready after {READY_S:.0f} s", hint=f"Read {self.log}.")
+
+    def _said(self, since: int) -> list[str]:
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+
+    def stop(self) -> None:
+        """Stop it and wait. It may be stopped already."""
+        pid = self.pid()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if pid is not None:
+                processes.send(pid, number)
+                if processes.wait_gone([pid], STOP_S):
+                    break
+        self._pid_file.unlink(missing_ok=True)

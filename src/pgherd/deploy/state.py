@@ -1,0 +1,189 @@
+"""The state directory of a local cluster: the file that describes it, and the lock that one command at a time holds."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pwd
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pgherd.deploy.configuration import Auth
+from pgherd.errors import DeployError
+
+LAYOUT = 1  # of the state directory; another number needs another pgherd
+FILE = "cluster.json"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """A server: its directory below the state directory, and its port on 127.0.0.1."""
+
+    directory: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupState:
+    """A group: its number, the server (by position) that holds it, and the database there."""
+
+    id: int
+    server: int
+    database: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """Where the gateway listens, and with which certificate (paths), if any."""
+
+    host: str = "127.0.0.1"
+    port: int = 6432
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A local cluster as its state file describes it. `installed`: the catalog is in place.
+
+    `wanted` is what the last command asked for: a foreground `up` ends when it becomes "down".
+    """
+
+    version: str
+    embedded: bool
+    auth: Auth
+    servers: tuple[ServerState, ...]
+    groups: tuple[GroupState, ...]
+    gateway: GatewayState
+    durable: bool = True
+    installed: bool = False
+    wanted: Literal["up", "down"] = "up"
+    layout: int = LAYOUT
+
+
+def default_directory() -> Path:
+    """PGHERD_STATE, else /var/lib/pgherd/default for root, else the user's own state directory."""
+    asked = os.environ.get("PGHERD_STATE")
+    if asked:
+        return Path(asked).absolute()
+    if os.geteuid() == 0:  # servers do not run as root, and nobody else can look into root's home
+        return Path("/var/lib/pgherd/default")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "pgherd" / "default"
+
+
+def make_directory(directory: Path) -> None:
+    """Make the state directory, or check that this user may write into it. Raises DeployError."""
+    try:
+        # root's servers run as somebody else, who has to pass through; secrets are in files of mode 0600
+        directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise broken(directory, error) from error
+
+
+def broken(directory: Path, error: OSError) -> DeployError:
+    """An operating system's error about the state directory as one line and a hint."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = {
+        errno.ENOSPC: "The disk is full: free some space, then try again.",
+        errno.EDQUOT: "The disk quota is used up: free some space, then try again.",
+        errno.EROFS: "Choose a directory on a writable file system with --state.",
+    }.get(error.errno or 0, "Choose another directory with --state, or look at its owner and permissions.")
+    return DeployError(f"the state directory {directory} cannot be used: {reason}", hint=hint)
+
+
+def load(directory: Path) -> State | None:
+    """The cluster in `directory`; None if there is none. Raises DeployError if it is another version's or user's."""
+    path = directory / FILE
+    try:
+        _check_owner(directory, path)
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise broken(directory, error) from error
+    try:
+        return _parse(directory, json.loads(text))
+    except (ValueError, TypeError, KeyError) as error:
+        raise DeployError(
+            f"{path} is damaged: {type(error).__name__}: {error}",
+            hint="Restore the file from a backup, or start anew with another --state directory.",
+        ) from error
+
+
+def _check_owner(directory: Path, path: Path) -> None:
+    owner = path.stat().st_uid
+    if owner == os.geteuid():
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = str(owner)
+    raise DeployError(
+        f"the state directory {directory} belongs to another user, {name}",
+        hint=f"Run the command as {name}, or choose another directory with --state.",
+    )
+
+
+def _parse(directory: Path, raw: dict[str, Any]) -> State:
+    if raw["layout"] != LAYOUT:
+        raise DeployError(
+            f"the state directory {directory} has layout {raw['layout']} (of pgherd {raw.get('version', '?')}), "
+            f"but this pgherd knows layout {LAYOUT}",
+            hint="Use the version of pgherd that made it, or choose another directory with --state.",
+        )
+    servers = tuple(ServerState(**server) for server in raw.pop("servers"))
+    groups = tuple(GroupState(**group) for group in raw.pop("groups"))
+    return State(servers=servers, groups=groups, gateway=GatewayState(**raw.pop("gateway")), **raw)
+
+
+def save(directory: Path, state: State) -> None:
+    """Write the state file, whole or not at all."""
+    path = directory / FILE
+    fresh = path.with_suffix(".new")
+    try:
+        with fresh.open("w") as file:
+            json.dump(asdict(state), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise broken(directory, error) from error
+
+
+def want(directory: Path, state: State, wanted: Literal["up", "down"]) -> State:
+    """Record what the last command asked for."""
+    changed = replace(state, wanted=wanted)
+    if changed != state:
+        save(directory, changed)
+    return changed
+
+
+@contextmanager
+def locked(directory: Path) -> Generator[None]:
+    """Hold the directory's lock; it goes with the process, whatever ends it. Raises DeployError if another holds it."""
+    try:
+        handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise broken(directory, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise DeployError(
+            f"another pgherd command is working on {directory}", hint="Wait until it is done, then try again."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
