@@ -99,6 +99,7 @@ from pgherd.gateway.wire_read import (
     read_sasl_initial,
     read_startup,
     split_bind,
+    text_row,
 )
 
 __all__ = [
@@ -191,6 +192,7 @@ __all__ = [
     "split_bind",
     "split_startup",
     "startup",
+    "text_row",
 ]
 
 MAX_BEFORE_AUTHENTICATION: Final = 10_000  # bytes of a startup packet or password message, as in PostgreSQL

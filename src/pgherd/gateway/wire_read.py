@@ -313,6 +313,14 @@ def read_data_row(body: bytes) -> list[bytes | None]:
     return values
 
 
+@_reads("data row")
+def text_row(body: bytes) -> tuple[str | None, ...]:
+    """A DataRow whose columns are all in text form."""
+    values, at = _values(body, 0)
+    _end(body, at)
+    return tuple([None if value is None else value.decode() for value in values])
+
+
 @_reads("error")
 def read_error(body: bytes) -> dict[str, str]:
     """ErrorResponse and NoticeResponse: the one-letter fields. Text that is not UTF-8 is shown with replacements."""
