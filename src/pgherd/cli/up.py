@@ -1,0 +1,117 @@
+"""`pgherd up`: start a local cluster and its gateway, in the foreground or the background."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from pgherd.cli.console import errors, output, print_json, steps
+from pgherd.cli.place import JsonOption, StateOption, cluster
+from pgherd.deploy.local import LocalCluster, Wish
+from pgherd.deploy.state import State
+from pgherd.errors import DeployError, PgherdError
+
+LOOK_EVERY_S = 1.0
+RESTARTS_MAX = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("up")(up)
+
+
+def up(
+    embedded: Annotated[
+        bool | None, typer.Option("--embedded", help="One PostgreSQL server; its databases are the groups.")
+    ] = None,
+    groups: Annotated[int | None, typer.Option(min=1, max=64, help="How many groups (2).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The gateway's port (6432, or the next free one).")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST", help="The gateway's address (127.0.0.1).")
+    ] = None,
+    auth: Annotated[
+        Literal["trust", "scram"] | None, typer.Option(help="How clients log in (trust: on loopback only).")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="The gateway's certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Leave it running in the background.")
+    ] = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Start the cluster (made first if it is new) and its gateway."""
+    wish = Wish(
+        embedded=embedded,
+        groups=groups,
+        auth=auth,
+        listen=listen,
+        port=port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+    with steps() as report:
+        local = cluster(state, report)
+        before = local.state()
+        already = before is not None and local.running(before)
+        started = time.monotonic()
+        current = local.up(wish)
+    _tell(local, current, already, time.monotonic() - started, json)
+    if not detach and not already:
+        watch(local)
+
+
+def _tell(local: LocalCluster, current: State, already: bool, seconds: float, json: bool) -> None:
+    if json:
+        print_json({"dsn": local.dsn(current), "state": str(local.directory), "already_running": already})
+        return
+    kind = (
+        "one server"
+        if current.embedded
+        else f"{len(current.servers)} server{'' if len(current.servers) == 1 else 's'}"
+    )
+    count = len(current.groups)
+    what = f"{count} group{'' if count == 1 else 's'} on {kind}"
+    done = "is already running" if already else f"started in {seconds:.1f} s"
+    output.print(f"[bold green]pgherd[/] {done}: {what}, state in {local.directory}", highlight=False)
+    output.print(f"\n  {local.dsn(current)}\n", highlight=False, style="bold")
+    if current.auth == "scram":
+        output.print(f"The password of postgres is in {local.directory}/admin_password.\n", highlight=False)
+    output.print("Try next:  pgherd psql      pgherd status      pgherd shards", highlight=False)
+
+
+def watch(local: LocalCluster) -> None:
+    """Stay until Ctrl-C, SIGTERM or a `pgherd down` elsewhere; start again what dies, a few times. Then stop everything."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    errors.print("Ctrl-C stops it.", highlight=False)
+    restarts = 0
+    try:
+        while (current := local.existing()).wanted == "up":
+            time.sleep(LOOK_EVERY_S)
+            dead = [part.name for part in local.parts(current) if part.pid is None]
+            if not dead or local.existing().wanted == "down":
+                continue
+            restarts += 1
+            if restarts > RESTARTS_MAX:
+                raise DeployError(
+                    f"{dead[0]} ended again and again", hint=f"Read the logs in {local.directory}."
+                )
+            errors.print(f"{', '.join(dead)} ended: starting again", highlight=False)
+            local.up()
+        return
+    except KeyboardInterrupt:
+        errors.print("stopping …", highlight=False)
+    _stop(local)
+
+
+def _stop(local: LocalCluster) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C shall not leave half of it running
+    try:
+        local.down()
+    except PgherdError as error:
+        raise DeployError(f"not everything stopped: {error.message}", hint="Run: pgherd down") from error
