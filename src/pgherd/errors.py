@@ -143,3 +143,46 @@ class DeployError(PgherdError):
     """The local cluster cannot be started, stopped or read; one line that says what to do."""
 
     sqlstate = "58000"
+
+
+class LoginRefused(PgherdError):
+    """The role may not log in, or its password is wrong."""
+
+    sqlstate = "28P01"
+
+
+class UnknownDatabase(PgherdError):
+    """The cluster is one database, and this is not its name."""
+
+    sqlstate = "3D000"
+
+
+class AbortedTransaction(PgherdError):
+    """An earlier statement of the transaction failed; only its end is left."""
+
+    sqlstate = "25P02"
+
+
+class UnknownStatement(PgherdError):
+    """No prepared statement has this name in the session."""
+
+    sqlstate = "26000"
+
+
+class UnknownCursor(PgherdError):
+    """No cursor or portal has this name in the session."""
+
+    sqlstate = "34000"
+
+
+class TooManyClients(PgherdError):
+    """The gateway serves as many clients as it may."""
+
+    sqlstate = "53300"
+    retry = True
+
+
+class Cancelled(PgherdError):
+    """The client asked for its statement to be cancelled, or went away."""
+
+    sqlstate = "57014"
