@@ -1,0 +1,30 @@
+-- What two-phase commit, snapshots and deadlock detection keep in each group. Idempotent; runs after schema.sql.
+
+-- Decisions. Partitioned only so that the parent, whose lock every decision passes, is never vacuumed: a window
+-- holds SHARE on the parent, and autovacuum's lock on a plain table would conflict with it.
+-- `durability`: its default makes the deciding commit wait for the standby even where the role turned that off.
+CREATE TABLE IF NOT EXISTS pgherd.decisions (
+    id text PRIMARY KEY,
+    outcome text NOT NULL CHECK (outcome IN ('committed', 'aborted')),
+    groups int4[] NOT NULL DEFAULT '{}',
+    decided_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    durability text NOT NULL DEFAULT set_config('synchronous_commit',
+        CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
+) PARTITION BY HASH (id);
+CREATE TABLE IF NOT EXISTS pgherd.decisions_all PARTITION OF pgherd.decisions
+    FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+
+-- The gate: always empty, only ever locked.
+CREATE TABLE IF NOT EXISTS pgherd.gate (nothing int CHECK (false));
+
+-- Why a backend was cancelled: the victim's coordinator turns 57014 into 40P01 with this text.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.deadlocks (
+    pid int NOT NULL,
+    cycle text NOT NULL,
+    found_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
+GRANT SELECT, INSERT, UPDATE ON pgherd.decisions, pgherd.decisions_all TO PUBLIC;
+GRANT SELECT, UPDATE ON pgherd.gate TO PUBLIC;
+GRANT SELECT, DELETE ON pgherd.deadlocks TO PUBLIC;

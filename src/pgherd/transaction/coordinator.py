@@ -1,0 +1,569 @@
+"""A distributed transaction: its branches, savepoints, snapshots and its end.
+
+Gateway and client make one `Transaction` for each BEGIN ... COMMIT, and one for each statement outside of a transaction
+that spans groups. All coordinator state is here, in memory, and may be lost at any moment: recovery needs none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pgherd.catalog.model import GroupId
+from pgherd.engine.link import Link
+from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, Refused, ServerError, WrongState
+from pgherd.transaction import two_phase
+from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, is_lost, nothing
+from pgherd.transaction.savepoints import Savepoints
+from pgherd.transaction.snapshot import Gates, Window
+from pgherd.transaction.two_phase import Phase
+
+T = TypeVar("T")
+
+TAG = 0x7067 << 48  # advisory lock keys that say "same transaction as process <pid> of group <group>"
+ID_TAG = 0x7068 << 48  # advisory lock keys that say "the transaction with this id is still running"
+
+
+@dataclass(slots=True)
+class Branch:
+    """The part of a transaction inside one group. `pinned`: it cannot be prepared (temporary tables, NOTIFY), so it must be home."""
+
+    link: Link
+    wrote: bool
+    pinned: bool = False
+
+
+class Transaction:
+    """One distributed transaction; used by one task at a time, but for `branch`, `reading` and their kin of different groups.
+
+    `isolation`: "read committed", "repeatable read" or "serializable". `modes`: the text after BEGIN, if the user gave any.
+    `failed` is the caller's: set it when a statement failed, as PostgreSQL aborts the transaction; `rollback_to` clears it.
+    `explicit`: False for the transaction of a single statement (reads then need no branch).
+    """
+
+    def __init__(
+        self,
+        lender: Lender,
+        groups: tuple[GroupId, ...],
+        *,
+        gates: Gates,
+        isolation: str = "read committed",
+        modes: str = "",
+        read_only: bool = False,
+        snapshot: bool = True,
+        explicit: bool = True,
+        notice: Callable[[str], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+        bounds: Bounds | None = None,
+        on_step: OnStep = nothing,
+    ) -> None:
+        self.branches: dict[GroupId, Branch] = {}
+        self.failed = False
+        self.committing = False  # from now on no cancel request may be sent to a branch's server
+        self.lender, self.gates = lender, gates
+        self.isolation, self.modes, self.read_only = isolation, modes, read_only
+        self.snapshot, self.explicit = snapshot, explicit
+        self.on_step, self.bounds = on_step, bounds or Bounds()
+        self._groups = groups
+        self._notice, self._progress = notice, progress
+        self._savepoints = Savepoints()
+        self._id: str | None = None
+        self._announced = False
+        self._anchor: asyncio.Future[Link] | None = (
+            None  # the first branch's link: later branches name its process
+        )
+        self._snapshots_taken = False
+        self._fdw_used: set[GroupId] = set()
+
+    # ---- identity ------------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> tuple[GroupId, ...]:
+        """All groups, ascending."""
+        return self._groups
+
+    @property
+    def id(self) -> str:
+        """Cluster-unique; names home's group, which this fixes. Use `announce` for an id that can be asked about."""
+        if self._id is None:
+            noise = secrets.randbits(64)
+            self._id = two_phase.make_id(self._choose_home(), int(time.time()), noise)
+        return self._id
+
+    async def announce(self) -> str:
+        """The id, for `SELECT pgherd.transaction_id()`: from now on its outcome can be asked, however the transaction ends.
+
+        Costs a decision row at commit even if only one group is written.
+        """
+        self._announced = True
+        home = two_phase.home_of(self.id)
+        assert home is not None
+        link = await self.branch(home, write=True)
+        await link.run(f"SELECT pg_advisory_xact_lock_shared({running_key(self.id)})")
+        return self.id
+
+    def _choose_home(self) -> GroupId:
+        """The pinned branch, else the first that wrote, else the first open one, else the first group.
+
+        Home is not prepared, so the group that wrote first (likely most) saves the most work.
+        """
+        branches = self.branches.items()
+        for wanted in (lambda b: b.pinned, lambda b: b.wrote, lambda b: True):  # type: ignore[var-annotated]
+            for group, branch in branches:
+                if wanted(branch):
+                    return group
+        return self._groups[0]
+
+    # ---- branches ------------------------------------------------------------------------------------------
+
+    @property
+    def needs_window(self) -> bool:
+        """Whether the first branch must be opened by `branch` (all groups' snapshots at once) and not by `opening`."""
+        return (
+            self.isolation == "repeatable read"
+            and self.snapshot
+            and not self._snapshots_taken
+            and len(self._groups) > 1
+        )
+
+    async def branch(self, group: GroupId, *, write: bool = True) -> Link:
+        """The open branch in `group`: BEGIN and the savepoints so far are sent when it is first touched.
+
+        Raises GroupDown; Refused when a SERIALIZABLE transaction touches a second group.
+        """
+        known = self.branches.get(group)
+        if known is None and self.needs_window:
+            await self._open_everywhere()
+            known = self.branches[group]
+        if known is not None:
+            known.wrote |= write
+            return known.link
+        self.check(group)
+        link = await self._lend(group)
+        try:
+            await link.run(self.opening(group))
+        except BaseException:
+            self.lender.give_back(link, reusable=False)
+            raise
+        self.opened(group, link, write=write)
+        return link
+
+    def check(self, group: GroupId) -> None:
+        """Whether `group` may be touched: SERIALIZABLE holds within one group only."""
+        if self.isolation == "serializable" and self.branches and group not in self.branches:
+            raise Refused(
+                "a SERIALIZABLE transaction may touch one group only",
+                hint="Use REPEATABLE READ, which is snapshot isolation over all groups.",
+            )
+
+    async def _lend(self, group: GroupId) -> Link:
+        """Lend a link; the first becomes the anchor, and the others wait until it is there."""
+        if self._anchor is not None and not self._failed_anchor():
+            await asyncio.shield(self._anchor)
+            return await self.lender.lend(group)
+        self._anchor = anchor = asyncio.get_running_loop().create_future()
+        try:
+            link = await self.lender.lend(group)
+        except BaseException as error:
+            anchor.set_exception(error if isinstance(error, Exception) else GroupDown("cancelled"))
+            anchor.exception()
+            raise
+        anchor.set_result(link)
+        return link
+
+    def _failed_anchor(self) -> bool:
+        return self._anchor is not None and self._anchor.done() and self._anchor.exception() is not None
+
+    def opening(self, group: GroupId) -> str:
+        """What opens a branch in `group`: send it in front of (or before) the first statement, then call `opened`.
+
+        A later branch says which process the first one is, as the key of a shared advisory lock that pg_locks shows: from
+        that, deadlock detection knows the branches of one transaction.
+        """
+        begin = (
+            f"BEGIN {self.modes}"
+            if self.modes
+            else "BEGIN"
+            if self.isolation == "read committed"
+            else f"BEGIN ISOLATION LEVEL {self.isolation.upper()}"
+        )
+        if self.read_only and "READ ONLY" not in begin.upper():
+            begin += " READ ONLY"
+        return begin + self._tag(group) + "".join(f"; {text}" for text in self._savepoints.opening())
+
+    def _tag(self, group: GroupId) -> str:
+        anchor = self._anchor
+        if anchor is None or not anchor.done() or anchor.exception() is not None:
+            return ""
+        link = anchor.result()
+        if link.pid == 0 or link.group == group:
+            return ""
+        key = TAG | (link.group << 32) | link.pid
+        return f"; SELECT pg_advisory_xact_lock_shared({key}); SET LOCAL pgherd.branch TO 'later'"
+
+    def opened(self, group: GroupId, link: Link, *, write: bool) -> None:
+        """Say that `opening(group)` was sent on `link`; or, if the branch is known, that it writes from now on."""
+        known = self.branches.get(group)
+        if known is not None:
+            known.wrote |= write
+            return
+        if self._anchor is None:
+            self._anchor = asyncio.get_running_loop().create_future()
+            self._anchor.set_result(link)
+        self.branches[group] = Branch(link, write)
+
+    # ---- the Workspace's other duties ----------------------------------------------------------------------
+
+    def notice(self, text: str) -> None:
+        """A NOTICE for the user."""
+        if self._notice is not None:
+            self._notice(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Progress of long work."""
+        if self._progress is not None:
+            self._progress(what, done, total)
+
+    # ---- savepoints ----------------------------------------------------------------------------------------
+
+    async def savepoint(self, name: str) -> None:
+        """SAVEPOINT in every open branch, and in those that open later."""
+        await self._everywhere(Savepoints.sql_savepoint(name))
+        self._savepoints.add(name)
+
+    async def release(self, name: str) -> None:
+        """RELEASE SAVEPOINT. Raises ServerError 3B001 for an unknown name."""
+        self._savepoints.check(name)
+        await self._everywhere(Savepoints.sql_release(name))
+        self._savepoints.release(name)
+
+    async def rollback_to(self, name: str) -> None:
+        """ROLLBACK TO SAVEPOINT; the transaction is no longer failed. Raises ServerError 3B001 for an unknown name."""
+        self._savepoints.check(name)
+        await self._everywhere(Savepoints.sql_rollback_to(name))
+        self._savepoints.rollback_to(name)
+        self.failed = False
+
+    async def _everywhere(self, sql: str) -> None:
+        try:
+            await together(branch.link.run(sql) for branch in self.branches.values())
+        except BaseException:
+            self.failed = True
+            raise
+
+    # ---- snapshots -----------------------------------------------------------------------------------------
+
+    async def _open_everywhere(self) -> None:
+        """REPEATABLE READ: one window over all groups, one snapshot in each, for the whole transaction.
+
+        The lowest group's branch opens its foreign servers' snapshots too: federated reads run there.
+        """
+        self.check(self._groups[0])
+        links: dict[GroupId, Link] = {}
+        try:
+            for group in self._groups:
+                links[group] = await self._lend(group)
+            async with self.gates.window(self._groups):
+                await together(
+                    link.run(f"{self.opening(group)}; {self._first(group)}") for group, link in links.items()
+                )
+        except BaseException:
+            for link in links.values():
+                self.lender.give_back(link, reusable=False)
+            raise
+        for group, link in links.items():
+            self.opened(group, link, write=False)
+        self._snapshots_taken = True
+        self._fdw_used.add(self._groups[0])
+
+    def _first(self, group: GroupId) -> str:
+        return probes(self._groups[1:]) if group == self._groups[0] else "SELECT 1"
+
+    @asynccontextmanager
+    async def reading(self, groups: Sequence[GroupId]) -> AsyncGenerator[dict[GroupId, Link]]:
+        """Links to `groups` that see one snapshot, for ONE statement: run each group's arm in the block.
+
+        On the transaction's own branches where it must see its own writes, else on read-only ones of its own.
+        Raises SnapshotBusy, GroupDown.
+        """
+        wanted = tuple(dict.fromkeys(groups))
+        own = any(branch.wrote and group in wanted for group, branch in self.branches.items())
+        if self.isolation != "read committed" or (len(wanted) == 1 and self.explicit):
+            yield {group: await self.branch(group, write=False) for group in wanted}
+        elif own:
+            links = {group: await self.branch(group, write=False) for group in wanted}
+            async with self._window(wanted):
+                yield links
+        else:
+            async with self._apart(wanted, lambda _group: "SELECT 1") as links:
+                yield links
+
+    @asynccontextmanager
+    async def federated(
+        self, group: GroupId | Sequence[GroupId], reads: Sequence[GroupId]
+    ) -> AsyncGenerator[Link]:
+        """A link where ONE federated read may run: its own group and, through postgres_fdw, `reads` on one snapshot.
+
+        `group`: where the caller would run it (or several such groups, best first); it may be given another one.
+        Raises Refused (0A000) when the transaction's own uncommitted writes could not be seen from one group.
+        """
+        wished = (group,) if isinstance(group, int) else tuple(group)
+        wrote = tuple(g for g, branch in self.branches.items() if branch.wrote and g in reads)
+        if len(wrote) > 1:
+            raise _unseen(wrote)
+        if self.isolation != "read committed":
+            yield await self._federated_steady(wished, tuple(reads), wrote)
+        elif not wrote:
+            others = tuple(g for g in reads if g != wished[0])
+            async with self._apart((wished[0],), lambda _group: probes(others), over=others) as links:
+                yield links[wished[0]]
+        elif wrote[0] in self._fdw_used:
+            raise Refused(
+                "a second federated read in a READ COMMITTED transaction that wrote to what it reads",
+                hint="Use BEGIN ISOLATION LEVEL REPEATABLE READ, or read before writing.",
+            )
+        else:
+            link = await self.branch(wrote[0], write=False)
+            others = tuple(g for g in reads if g != wrote[0])
+            self._fdw_used.add(wrote[0])
+            async with self._window((wrote[0], *others)):
+                await link.run(probes(others))
+                yield link
+
+    async def _federated_steady(
+        self, wished: Sequence[GroupId], reads: Sequence[GroupId], wrote: Sequence[GroupId]
+    ) -> Link:
+        """REPEATABLE READ and SERIALIZABLE: where the foreign snapshots were opened with the transaction's own."""
+        if self.isolation == "serializable" and any(g not in self.branches for g in reads) and self.branches:
+            self.check(next(g for g in reads if g not in self.branches))
+        link = await self.branch(wished[0], write=False)
+        if not self._snapshots_taken:
+            return link
+        node = self._groups[0]
+        if wrote and wrote[0] != node:
+            raise _unseen(wrote)
+        return self.branches[node].link
+
+    @asynccontextmanager
+    async def _window(self, groups: Sequence[GroupId]) -> AsyncGenerator[Window | None]:
+        if self.snapshot and len(groups) > 1:
+            async with self.gates.window(groups) as window:
+                yield window
+        else:
+            yield None
+
+    @asynccontextmanager
+    async def _apart(
+        self, groups: Sequence[GroupId], first: Callable[[GroupId], str], *, over: Sequence[GroupId] = ()
+    ) -> AsyncGenerator[dict[GroupId, Link]]:
+        """Read-only transactions of their own, whose snapshots (taken by `first`) come from one window.
+
+        `over`: groups that the window must cover as well, since foreign tables read them.
+        """
+        async with AsyncExitStack() as stack:
+            links = {group: await stack.enter_async_context(self._lent(group)) for group in groups}
+            covered = (*groups, *over)
+            if self.snapshot and len(covered) > 1:
+                async with self.gates.window(covered):
+                    await together(
+                        link.run(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first(group)}")
+                        for group, link in links.items()
+                    )
+                stack.push_async_callback(_close, tuple(links.values()))
+            yield links
+
+    @asynccontextmanager
+    async def _lent(self, group: GroupId) -> AsyncGenerator[Link]:
+        link = await self.lender.lend(group)
+        reusable = False
+        try:
+            yield link
+            reusable = True
+        finally:
+            self.lender.give_back(link, reusable=reusable)
+
+    # ---- the end -------------------------------------------------------------------------------------------
+
+    async def commit(self) -> str:
+        """Commit everywhere; answers "COMMIT", or "ROLLBACK" if the transaction had failed.
+
+        Raises ServerError (nothing was committed) and OutcomeUnknown (with the id). Cancelling the caller's task does not
+        interrupt it: it ends, within its bounds, and then the cancellation goes on.
+        """
+        if self.failed or any(branch.link.broken for branch in self.branches.values() if branch.wrote):
+            broken = not self.failed
+            await self.rollback()
+            if broken:
+                raise GroupDown("a group's connection was lost, so the transaction was rolled back")
+            return "ROLLBACK"
+        self.committing = True
+        return await unhindered(self._commit())
+
+    async def _commit(self) -> str:
+        writers = tuple(group for group, branch in self.branches.items() if branch.wrote)
+        if len(writers) <= 1 and not self._announced:
+            await self._commit_plainly(writers)
+        else:
+            await self._commit_in_two_phases(writers)
+        return "COMMIT"
+
+    async def _commit_plainly(self, writers: tuple[GroupId, ...]) -> None:
+        """One writing branch: PostgreSQL's own COMMIT is all there is; reading branches just end."""
+        error: BaseException | None = None
+        for group in writers:
+            error = await self._end(group, "COMMIT", self.bounds.decide_s)
+        verb = "COMMIT" if error is None else "ROLLBACK"
+        await asyncio.gather(*(self._end(group, verb, self.bounds.undo_s) for group in tuple(self.branches)))
+        if error is None:
+            return
+        if is_lost(error):
+            raise OutcomeUnknown(
+                f"the connection was lost during COMMIT; transaction {self.id} may or may not have committed",
+                hint="Only transactions that asked for pgherd.transaction_id(), or wrote in several groups, can be asked about.",
+            ) from error
+        raise error
+
+    async def _end(self, group: GroupId, sql: str, bound_s: float) -> BaseException | None:
+        """End one branch and give its link back; answers the error instead of raising it."""
+        branch = self.branches.pop(group)
+        try:
+            async with asyncio.timeout(bound_s):
+                await branch.link.run(sql)
+        except (PgherdError, OSError, TimeoutError) as error:
+            clean = isinstance(error, ServerError) and not branch.link.broken and not is_lost(error)
+            self.lender.give_back(branch.link, reusable=clean)
+            return error
+        self.lender.give_back(branch.link, reusable=not branch.link.broken)
+        return None
+
+    async def _commit_in_two_phases(self, writers: tuple[GroupId, ...]) -> None:
+        pinned = [group for group in writers if self.branches[group].pinned]
+        home = two_phase.home_of(self.id)
+        assert home is not None
+        if any(group != home for group in pinned):
+            await self.rollback()
+            raise Refused(
+                "a transaction over several groups cannot use temporary tables, LISTEN, NOTIFY or WITH HOLD cursors in more than one",
+                hint="Commit before and after using them.",
+            )
+        home_link = await self.branch(home, write=True)
+        participants = tuple(group for group in writers if group != home)
+        links = {group: self.branches[group].link for group in (home, *participants)}
+        performer = Performer(self.lender, links, self.bounds)
+        readers = tuple(group for group in self.branches if group not in links)
+        protocol = two_phase.begin(self.id, home, home_link.pid, participants)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group in readers:
+                    tasks.create_task(self._end(group, "COMMIT", self.bounds.undo_s))
+                ended = await drive(protocol, performer, self.on_step)
+        except BaseException:
+            self._give_back_all(performer.lost | set(links))
+            raise
+        self._give_back_all(performer.lost)
+        self._answer(ended, performer.errors)
+
+    def _give_back_all(self, lost: set[GroupId]) -> None:
+        for group, branch in self.branches.items():
+            self.lender.give_back(branch.link, reusable=group not in lost and not branch.link.broken)
+        self.branches.clear()
+
+    def _answer(self, ended: two_phase.Protocol, errors: list[BaseException]) -> None:
+        match ended.phase:
+            case Phase.COMMITTED:
+                return
+            case Phase.ABORTED:
+                raise _aborted(self.id, errors)
+            case Phase.PENDING:
+                raise OutcomeUnknown(
+                    f"transaction {self.id} is decided, but a group that is down does not show it yet",
+                    hint=f"It becomes visible there without your doing. Ask: SELECT * FROM pgherd.transaction_status('{self.id}').",
+                ) from errors[-1]
+            case _:
+                raise OutcomeUnknown(
+                    f"the connection was lost during COMMIT; transaction {self.id} may or may not have committed",
+                    hint=f"Ask: SELECT * FROM pgherd.transaction_status('{self.id}').",
+                ) from (errors[-1] if errors else None)
+
+    async def rollback(self) -> None:
+        """Roll everything back; bounded, never raises. What a lost connection leaves, its server rolls back by itself."""
+        await unhindered(self._rollback())
+
+    async def _rollback(self) -> None:
+        await asyncio.gather(
+            *(self._end(group, "ROLLBACK", self.bounds.undo_s) for group in tuple(self.branches))
+        )
+
+
+def running_key(transaction_id: str) -> int:
+    """The advisory lock that an announced transaction's home branch holds while it runs."""
+    return ID_TAG | int(transaction_id.rsplit("-", 1)[-1], 16) & ((1 << 48) - 1)
+
+
+def probes(groups: Sequence[GroupId]) -> str:
+    """A query that makes postgres_fdw open its transactions, and so their snapshots, in `groups`."""
+    return " UNION ALL ".join(f"SELECT 1 FROM pgherd.probe_{group}" for group in groups) or "SELECT 1"
+
+
+async def _close(links: tuple[Link, ...]) -> None:
+    await together(link.run("COMMIT") for link in links if not link.broken)
+
+
+async def together(jobs: Any) -> None:
+    """Run side by side; all end before the first error is raised, so that no link is left in mid-statement."""
+    for answer in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+async def unhindered(work: Coroutine[Any, Any, T]) -> T:
+    """Finish `work` even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except BaseException:
+            break
+    if cancelled is not None:
+        task.exception()  # seen; the cancellation outweighs it
+        raise cancelled
+    return task.result()
+
+
+def _aborted(transaction_id: str, errors: list[BaseException]) -> BaseException:
+    for error in errors:
+        if isinstance(error, ServerError) and not is_lost(error) and error.code not in ("23505", "42704"):
+            return error
+    for error in errors:
+        if (
+            isinstance(error, ServerError)
+            and error.code == "23505"
+            and "decisions" not in error.fields.get("t", "")
+        ):
+            return error
+    if any(isinstance(error, ServerError) and error.code == "23505" for error in errors):
+        return WrongState(
+            f"transaction {transaction_id} took too long to commit and was rolled back by recovery"
+        )
+    return errors[0] if errors else GroupDown(f"transaction {transaction_id} was rolled back")
+
+
+def _unseen(wrote: Sequence[GroupId]) -> Refused:
+    listed = ", ".join(str(group) for group in wrote)
+    return Refused(
+        f"this query would not see what its own transaction wrote in group {listed}",
+        hint="Run it before writing, or after COMMIT; or give it the shard keys, or an aggregate that each shard can answer.",
+    )
+
+
+__all__ = ["Awaitable", "Branch", "Transaction", "running_key"]

@@ -1,0 +1,246 @@
+"""Consistent snapshots over several groups, without clocks: windows through the gates.
+
+A window holds, in every group it covers, SHARE ROW EXCLUSIVE on pgherd.gate and then SHARE on pgherd.decisions. While it
+is open no distributed transaction is between its PREPARE and its COMMIT PREPARED there, and none decides there.
+Snapshots taken while it is open therefore see all of a distributed transaction or nothing of it, and windows that
+share a group exclude each other, so no two readers see two commits in opposite orders.
+
+Order matters, for no deadlock with committing transactions: those take participants' gates first and home's decisions
+lock last; a window takes all gates first and all decisions locks after. Windows queue up at the gate of their first
+group. What still collides (windows with different first groups, transactions with several participants) meets the
+short lock_timeout, backs off and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pgherd.catalog.model import GroupId
+from pgherd.engine.link import Link
+from pgherd.errors import PgherdError, ServerError, SnapshotBusy
+from pgherd.transaction.perform import Lender
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """Bounds of opening and holding windows, in seconds.
+
+    `rest`: after a window the process waits this many times the window's own length before its next one, so that
+    readers who come without pause leave the writers most of the time.
+    """
+
+    wait_s: float = 5.0
+    hold_s: float = 5.0
+    first_lock_s: float = 0.5
+    lock_s: float = 0.02
+    lock_max_s: float = 0.2
+    rest: float = 1.0
+    stuck_s: float = 0.3
+
+
+class Window:
+    """One passage through the gates of `groups`, shared by the readers that wait for it."""
+
+    def __init__(self, groups: frozenset[GroupId]) -> None:
+        self.groups = groups
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.readers = 0
+        self.left = asyncio.Event()
+
+    def leave(self) -> None:
+        """A reader has all its snapshots."""
+        self.readers -= 1
+        if self.readers == 0:
+            self.left.set()
+
+
+Unstick = Callable[[tuple[GroupId, ...]], Awaitable[None]]
+
+
+class Gates:
+    """The process's way through the gates: one window at a time, readers that wait share the next one.
+
+    `lender` lends connections that nothing else uses meanwhile; they are kept until `close`. `unstick` is called when a gate
+    stays shut for `stuck_s`: it settles what a dead coordinator left prepared.
+    """
+
+    def __init__(
+        self, lender: Lender, settings: GateSettings | None = None, unstick: Unstick | None = None
+    ) -> None:
+        self.lender = lender
+        self.settings = settings or GateSettings()
+        self.unstick = unstick
+        self.windows = 0  # opened so far
+        self.shared = 0  # readers that found a window forming
+        self._links: dict[GroupId, Link] = {}
+        self._forming: list[Window] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def window(self, groups: Iterable[GroupId]) -> AsyncGenerator[Window]:
+        """Hold the gates of `groups` during the block: take the snapshots in it, and nothing slow.
+
+        Raises SnapshotBusy (40001) when the gates stay shut too long, GroupDown when a group is down.
+        """
+        window = self._join(frozenset(groups))
+        window.readers += 1
+        try:
+            async with asyncio.timeout(self.settings.wait_s * 3):
+                await asyncio.shield(window.opened)
+        except TimeoutError:
+            window.leave()
+            raise _busy() from None
+        except BaseException:
+            window.leave()
+            raise
+        try:
+            yield window
+            if window.left.is_set():
+                raise _busy()  # it was shut from within, before this block had its snapshots
+        finally:
+            if not window.left.is_set():
+                window.leave()
+
+    def _join(self, groups: frozenset[GroupId]) -> Window:
+        for window in self._forming:
+            if groups <= window.groups:
+                self.shared += 1
+                return window
+        window = Window(groups)
+        self._forming.append(window)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._serve(), name="pgherd gates")
+        return window
+
+    async def _serve(self) -> None:
+        clock = asyncio.get_running_loop()
+        while self._forming:
+            window = self._forming[0]
+            begun = await self._pass(window)
+            if begun is not None:
+                await asyncio.sleep((clock.time() - begun) * self.settings.rest)
+
+    async def _pass(self, window: Window) -> float | None:
+        """Open one window, wait until its readers have left, shut it. Answers when the gates were shut for writers."""
+        groups = tuple(sorted(window.groups))
+        try:
+            begun = await self._acquire(groups)
+        except BaseException as error:
+            self._forming.remove(window)
+            await self._release(groups)
+            if not window.opened.cancelled():
+                window.opened.set_exception(error)
+                window.opened.exception()  # a reader that gave up meanwhile leaves it unread
+            if isinstance(error, Exception):
+                return None
+            raise
+        self._forming.remove(window)  # who comes now waits for the next window
+        self.windows += 1
+        window.opened.set_result(None)
+        try:
+            async with asyncio.timeout(self.settings.hold_s):
+                await window.left.wait()
+        except TimeoutError:
+            window.left.set()
+        await self._release(groups)
+        return begun
+
+    async def _acquire(self, groups: tuple[GroupId, ...]) -> float:
+        clock = asyncio.get_running_loop()
+        start, lock_s, asked = clock.time(), self.settings.lock_s, False
+        while True:
+            begun = clock.time()
+            try:
+                async with asyncio.timeout(self.settings.wait_s * 2):
+                    await self._try(groups, lock_s)
+                return begun
+            except TimeoutError:
+                self._drop(groups)
+                raise _busy() from None
+            except ServerError as error:
+                if error.code != LOCK_NOT_AVAILABLE:
+                    raise
+            await self._release(groups)
+            waited_s = clock.time() - start
+            if waited_s > self.settings.wait_s:
+                raise _busy()
+            if waited_s > self.settings.stuck_s and self.unstick is not None and not asked:
+                asked = True
+                await self.unstick(groups)
+            await asyncio.sleep(random.uniform(0.2, 1.0) * lock_s)
+            lock_s = min(lock_s * 1.5, self.settings.lock_max_s)
+
+    async def _try(self, groups: tuple[GroupId, ...], lock_s: float) -> None:
+        first, *rest = groups
+        await self._lock(first, self.settings.first_lock_s)
+        await _all(self._lock(group, lock_s) for group in rest)
+        await _all(self._stop_decisions(group, lock_s) for group in groups)
+
+    async def _lock(self, group: GroupId, lock_s: float) -> None:
+        link = await self._link(group)
+        await link.run(
+            f"BEGIN; SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; SET LOCAL statement_timeout = 0; "
+            "LOCK TABLE pgherd.gate IN SHARE ROW EXCLUSIVE MODE"
+        )
+
+    async def _stop_decisions(self, group: GroupId, lock_s: float) -> None:
+        link = await self._link(group)
+        await link.run(
+            f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE ONLY pgherd.decisions IN SHARE MODE"
+        )
+
+    async def _link(self, group: GroupId) -> Link:
+        link = self._links.get(group)
+        if link is not None and not link.broken:
+            return link
+        if link is not None:
+            self.lender.give_back(self._links.pop(group), reusable=False)
+        link = self._links[group] = await self.lender.lend(group)
+        return link
+
+    async def _release(self, groups: tuple[GroupId, ...]) -> None:
+        await asyncio.gather(*(self._release_one(group) for group in groups if group in self._links))
+
+    async def _release_one(self, group: GroupId) -> None:
+        link = self._links[group]
+        try:
+            async with asyncio.timeout(2.0):
+                await link.run("ROLLBACK")
+        except (PgherdError, OSError, TimeoutError):
+            del self._links[group]
+            self.lender.give_back(link, reusable=False)
+
+    def _drop(self, groups: tuple[GroupId, ...]) -> None:
+        """Links that a bound interrupted in mid-statement."""
+        for group in groups:
+            if (link := self._links.pop(group, None)) is not None:
+                self.lender.give_back(link, reusable=False)
+
+    async def close(self) -> None:
+        """Give the gates' connections back; waiting readers fail."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for link in self._links.values():
+            self.lender.give_back(link, reusable=False)
+        self._links.clear()
+
+
+async def _all(jobs: Iterable[Awaitable[None]]) -> None:
+    """Run side by side; all end before the first error is raised, so that no link is left in mid-statement."""
+    for answer in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+def _busy() -> SnapshotBusy:
+    return SnapshotBusy(
+        "no consistent snapshot over the groups could be opened in time",
+        hint="Run the transaction again. SET pgherd.snapshot = off reads each group at its own moment.",
+    )
