@@ -31,7 +31,7 @@ def call(local: LocalCluster, sql: str) -> list[str]:
 def at_gateway(local: LocalCluster, job: Callable[[ServerLink], Awaitable[T]]) -> T:
     """Run `job` on a connection to the gateway. Raises DeployError if none answers."""
     current = local.existing()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(current.gateway.host, current.gateway.host)
+    host = current.gateway.reached_at
     node = Node(id=0, group=GroupId(0), host=host, port=current.gateway.port, database="pgherd")
     try:
         return asyncio.run(_with_link(node, local.password(), job))

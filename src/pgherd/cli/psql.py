@@ -20,7 +20,7 @@ def psql(context: typer.Context, state: StateOption = None) -> None:
     """Run psql on the gateway; all further arguments are psql's own."""
     local = cluster(state)
     current = local.existing()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(current.gateway.host, current.gateway.host)
+    host = current.gateway.reached_at
     environment = os.environ | {
         "PGHOST": host,
         "PGPORT": str(current.gateway.port),

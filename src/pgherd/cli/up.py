@@ -10,8 +10,9 @@ import typer
 
 from pgherd.cli.console import errors, output, print_json, steps
 from pgherd.cli.place import JsonOption, StateOption, cluster
-from pgherd.deploy.local import LocalCluster, Wish
+from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.state import State
+from pgherd.deploy.wish import Wish
 from pgherd.errors import DeployError, PgherdError
 
 LOOK_EVERY_S = 1.0

@@ -48,6 +48,11 @@ class GatewayState:
     tls_cert: str | None = None
     tls_key: str | None = None
 
+    @property
+    def reached_at(self) -> str:
+        """The address to connect to: the loopback one if it listens everywhere."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pgherd.deploy import binaries, identity, ports, processes
 from pgherd.deploy.configuration import Auth
-from pgherd.deploy.local import LocalCluster, Wish
+from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
+from pgherd.deploy.wish import Wish
 
 PORTS_FIRST = 21000  # below Linux's ephemeral ports (from 32768)
 _PREFIX = "pgherd-test-"
