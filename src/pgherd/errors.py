@@ -20,6 +20,7 @@ class PgherdError(Exception):
     sqlstate: ClassVar[str] = "XX000"
     retry: ClassVar[bool] = False
     hint: str | None = None
+    partial = False  # part of an answer was sent before it: the statement cannot be repeated in silence
     context: str | None = None
 
     def __init__(
@@ -50,6 +51,12 @@ class Refused(PgherdError):
     """pgherd does not do this (yet); the hint says what to do instead. The list is docs/refused.md."""
 
     sqlstate = "0A000"
+
+
+class ReservedName(PgherdError):
+    """A name that pgherd keeps for its own schemas."""
+
+    sqlstate = "42939"
 
 
 class SyntaxRefused(PgherdError):
@@ -94,6 +101,12 @@ class OutOfRange(BadKey):
     """A shard key's value is a number that the column's type cannot hold."""
 
     sqlstate = "22003"
+
+
+class BadCopy(PgherdError):
+    """The data of a COPY FROM does not follow its format."""
+
+    sqlstate = "22P04"
 
 
 class OutcomeUnknown(PgherdError):
