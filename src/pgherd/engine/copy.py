@@ -15,18 +15,24 @@ from pgherd.engine.copy_binary import BinaryDivider
 from pgherd.engine.copy_fields import Shape, fields_of, value_of
 from pgherd.engine.copy_join import CopyJoiner
 from pgherd.engine.copy_place import Piles, Target, locator
+from pgherd.engine.copy_quick import Place
 from pgherd.engine.copy_records import Records
 from pgherd.errors import BadCopy, PgherdError
 from pgherd.plan.plans import CopyIn
 
 __all__ = ["CopyDivider", "CopyJoiner", "LineDivider", "Target", "copy_divider"]
 
-_REMEMBERED_MAX: Final = 50_000
+_REMEMBERED_MAX: Final = 30_000
 _SHOWN_CHARS_MAX: Final = 100
 
 
 class CopyDivider(Protocol):
     """Divides one COPY stream. A shard that no row goes to never appears."""
+
+    @property
+    def preamble(self) -> bytes:
+        """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
+        ...
 
     def feed(self, data: bytes) -> dict[ShardId, bytes]:
         """What `data` completes, for each shard. Raises NullKey, NoShard, BadKey, BadCopy ... with `context` set."""
@@ -73,9 +79,9 @@ class LineDivider:
         self._records = Records(shape)
         self._piles = Piles(target.keyspace)
         self._locate = locator(target)
-        self._places: dict[
-            Any, Callable[[bytes], None]
-        ] = {}  # raw key field, or tuple of them -> its pile's append
+        self._places: dict[Any, Place] = {}  # by the raw key field, or tuple of them
+        self._known: Callable[[Any], Place | None] = self._places.get
+        self._short_cut = short_cut(target.keyspace, self._piles, shape.null)
         self._pick: Callable[[Sequence[Any]], Any] = itemgetter(*target.positions)
         self._single = len(target.positions) == 1
         self._count = max(target.positions) + 1
@@ -83,6 +89,11 @@ class LineDivider:
         self._header: bytes | None = None if header else b""
         self._greeted: set[ShardId] = set()
         self._line = 0  # physical lines before the records at hand
+
+    @property
+    def preamble(self) -> bytes:
+        """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
+        return self._header or b""
 
     def feed(self, data: bytes) -> dict[ShardId, bytes]:
         return self._divide(self._records.feed(data))
@@ -113,7 +124,7 @@ class LineDivider:
 
     def _place_plain(self, records: list[bytes]) -> None:
         """The hot loop: no record needs more than cutting at delimiters."""
-        known, learn, pick = self._places.get, self._learn, self._pick
+        known, learn, pick = self._known, self._learn, self._pick
         delimiter, count = self._shape.delimiter, self._count
         if count == 1:
             for record in records:
@@ -150,7 +161,7 @@ class LineDivider:
         """Without the carriage return of a CRLF line end, which the last column would otherwise show."""
         return raw[:-1] if self._records.crlf and self._last and raw.endswith(b"\r") else raw
 
-    def _learn(self, picked: Any) -> Callable[[bytes], None]:
+    def _learn(self, picked: Any) -> Place:
         """The place for raw key fields not seen lately."""
         shape = self._shape
         if self._single and shape.format == "csv" and shape.quote in picked:
@@ -160,10 +171,11 @@ class LineDivider:
         place = self._place(values)
         if len(self._places) >= _REMEMBERED_MAX:
             self._places.clear()
+            self._known = self._short_cut or self._known  # values hardly repeat: stop remembering them
         self._places[picked] = place
         return place
 
-    def _place(self, values: Sequence[bytes | None]) -> Callable[[bytes], None]:
+    def _place(self, values: Sequence[bytes | None]) -> Place:
         return self._piles.by_shard[self._locate(values).id].append
 
     def _taken(self) -> dict[ShardId, bytes]:

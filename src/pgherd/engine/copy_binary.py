@@ -52,6 +52,11 @@ class BinaryDivider:
         self._rows = 0
         self._kinds = target.keyspace.key_types
 
+    @property
+    def preamble(self) -> bytes:
+        """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
+        return HEADER
+
     def feed(self, data: bytes) -> dict[ShardId, bytes]:
         """What `data` completes, for each shard. Raises NullKey, NoShard, BadKey, BadCopy, TooLarge."""
         self._rest.append(data)
