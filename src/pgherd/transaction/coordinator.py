@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
 from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, Refused, ServerError, WrongState
-from pgherd.transaction import two_phase
+from pgherd.transaction import reads, two_phase
 from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, is_lost, nothing
+from pgherd.transaction.reads import together
 from pgherd.transaction.savepoints import Savepoints
-from pgherd.transaction.snapshot import Gates, Window
+from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Phase
 
 T = TypeVar("T")
@@ -77,8 +78,8 @@ class Transaction:
         self._anchor: asyncio.Future[Link] | None = (
             None  # the first branch's link: later branches name its process
         )
-        self._snapshots_taken = False
-        self._fdw_used: set[GroupId] = set()
+        self.snapshots_taken = False
+        self.federated_from: set[GroupId] = set()  # branches whose foreign snapshots are open, and stay
 
     # ---- identity ------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Transaction:
         return (
             self.isolation == "repeatable read"
             and self.snapshot
-            and not self._snapshots_taken
+            and not self.snapshots_taken
             and len(self._groups) > 1
         )
 
@@ -256,21 +257,21 @@ class Transaction:
             self.failed = True
             raise
 
-    # ---- snapshots -----------------------------------------------------------------------------------------
+    # ---- reads -----------------------------------------------------------------------------------------
 
     async def _open_everywhere(self) -> None:
         """REPEATABLE READ: one window over all groups, one snapshot in each, for the whole transaction.
 
         The lowest group's branch opens its foreign servers' snapshots too: federated reads run there.
         """
-        self.check(self._groups[0])
         links: dict[GroupId, Link] = {}
         try:
             for group in self._groups:
                 links[group] = await self._lend(group)
             async with self.gates.window(self._groups):
                 await together(
-                    link.run(f"{self.opening(group)}; {self._first(group)}") for group, link in links.items()
+                    link.run(f"{self.opening(group)}; {reads.first(group, self._groups)}")
+                    for group, link in links.items()
                 )
         except BaseException:
             for link in links.values():
@@ -278,114 +279,25 @@ class Transaction:
             raise
         for group, link in links.items():
             self.opened(group, link, write=False)
-        self._snapshots_taken = True
-        self._fdw_used.add(self._groups[0])
+        self.snapshots_taken = True
 
-    def _first(self, group: GroupId) -> str:
-        return probes(self._groups[1:]) if group == self._groups[0] else "SELECT 1"
+    def reading(self, groups: Sequence[GroupId]) -> AbstractAsyncContextManager[dict[GroupId, Link]]:
+        """Links to `groups` that see one snapshot, for ONE statement: run each group's arm on its link in the block.
 
-    @asynccontextmanager
-    async def reading(self, groups: Sequence[GroupId]) -> AsyncGenerator[dict[GroupId, Link]]:
-        """Links to `groups` that see one snapshot, for ONE statement: run each group's arm in the block.
-
-        On the transaction's own branches where it must see its own writes, else on read-only ones of its own.
+        They are the transaction's own branches where it must see its own writes, else read-only ones beside it.
         Raises SnapshotBusy, GroupDown.
         """
-        wanted = tuple(dict.fromkeys(groups))
-        own = any(branch.wrote and group in wanted for group, branch in self.branches.items())
-        if self.isolation != "read committed" or (len(wanted) == 1 and self.explicit):
-            yield {group: await self.branch(group, write=False) for group in wanted}
-        elif own:
-            links = {group: await self.branch(group, write=False) for group in wanted}
-            async with self._window(wanted):
-                yield links
-        else:
-            async with self._apart(wanted, lambda _group: "SELECT 1") as links:
-                yield links
+        return reads.reading(self, groups)
 
-    @asynccontextmanager
-    async def federated(
-        self, group: GroupId | Sequence[GroupId], reads: Sequence[GroupId]
-    ) -> AsyncGenerator[Link]:
-        """A link where ONE federated read may run: its own group and, through postgres_fdw, `reads` on one snapshot.
+    def federated(
+        self, group: GroupId | Sequence[GroupId], reads_: Sequence[GroupId]
+    ) -> AbstractAsyncContextManager[Link]:
+        """A link where ONE federated read may run: its own group and, through postgres_fdw, `reads_` on one snapshot.
 
         `group`: where the caller would run it (or several such groups, best first); it may be given another one.
         Raises Refused (0A000) when the transaction's own uncommitted writes could not be seen from one group.
         """
-        wished = (group,) if isinstance(group, int) else tuple(group)
-        wrote = tuple(g for g, branch in self.branches.items() if branch.wrote and g in reads)
-        if len(wrote) > 1:
-            raise _unseen(wrote)
-        if self.isolation != "read committed":
-            yield await self._federated_steady(wished, tuple(reads), wrote)
-        elif not wrote:
-            others = tuple(g for g in reads if g != wished[0])
-            async with self._apart((wished[0],), lambda _group: probes(others), over=others) as links:
-                yield links[wished[0]]
-        elif wrote[0] in self._fdw_used:
-            raise Refused(
-                "a second federated read in a READ COMMITTED transaction that wrote to what it reads",
-                hint="Use BEGIN ISOLATION LEVEL REPEATABLE READ, or read before writing.",
-            )
-        else:
-            link = await self.branch(wrote[0], write=False)
-            others = tuple(g for g in reads if g != wrote[0])
-            self._fdw_used.add(wrote[0])
-            async with self._window((wrote[0], *others)):
-                await link.run(probes(others))
-                yield link
-
-    async def _federated_steady(
-        self, wished: Sequence[GroupId], reads: Sequence[GroupId], wrote: Sequence[GroupId]
-    ) -> Link:
-        """REPEATABLE READ and SERIALIZABLE: where the foreign snapshots were opened with the transaction's own."""
-        if self.isolation == "serializable" and any(g not in self.branches for g in reads) and self.branches:
-            self.check(next(g for g in reads if g not in self.branches))
-        link = await self.branch(wished[0], write=False)
-        if not self._snapshots_taken:
-            return link
-        node = self._groups[0]
-        if wrote and wrote[0] != node:
-            raise _unseen(wrote)
-        return self.branches[node].link
-
-    @asynccontextmanager
-    async def _window(self, groups: Sequence[GroupId]) -> AsyncGenerator[Window | None]:
-        if self.snapshot and len(groups) > 1:
-            async with self.gates.window(groups) as window:
-                yield window
-        else:
-            yield None
-
-    @asynccontextmanager
-    async def _apart(
-        self, groups: Sequence[GroupId], first: Callable[[GroupId], str], *, over: Sequence[GroupId] = ()
-    ) -> AsyncGenerator[dict[GroupId, Link]]:
-        """Read-only transactions of their own, whose snapshots (taken by `first`) come from one window.
-
-        `over`: groups that the window must cover as well, since foreign tables read them.
-        """
-        async with AsyncExitStack() as stack:
-            links = {group: await stack.enter_async_context(self._lent(group)) for group in groups}
-            covered = (*groups, *over)
-            if self.snapshot and len(covered) > 1:
-                async with self.gates.window(covered):
-                    await together(
-                        link.run(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first(group)}")
-                        for group, link in links.items()
-                    )
-                stack.push_async_callback(_close, tuple(links.values()))
-            yield links
-
-    @asynccontextmanager
-    async def _lent(self, group: GroupId) -> AsyncGenerator[Link]:
-        link = await self.lender.lend(group)
-        reusable = False
-        try:
-            yield link
-            reusable = True
-        finally:
-            self.lender.give_back(link, reusable=reusable)
+        return reads.federated(self, group, reads_)
 
     # ---- the end -------------------------------------------------------------------------------------------
 
@@ -505,22 +417,6 @@ def running_key(transaction_id: str) -> int:
     return ID_TAG | int(transaction_id.rsplit("-", 1)[-1], 16) & ((1 << 48) - 1)
 
 
-def probes(groups: Sequence[GroupId]) -> str:
-    """A query that makes postgres_fdw open its transactions, and so their snapshots, in `groups`."""
-    return " UNION ALL ".join(f"SELECT 1 FROM pgherd.probe_{group}" for group in groups) or "SELECT 1"
-
-
-async def _close(links: tuple[Link, ...]) -> None:
-    await together(link.run("COMMIT") for link in links if not link.broken)
-
-
-async def together(jobs: Any) -> None:
-    """Run side by side; all end before the first error is raised, so that no link is left in mid-statement."""
-    for answer in await asyncio.gather(*jobs, return_exceptions=True):
-        if isinstance(answer, BaseException):
-            raise answer
-
-
 async def unhindered(work: Coroutine[Any, Any, T]) -> T:
     """Finish `work` even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
     task = asyncio.ensure_future(work)
@@ -556,14 +452,3 @@ def _aborted(transaction_id: str, errors: list[BaseException]) -> BaseException:
             f"transaction {transaction_id} took too long to commit and was rolled back by recovery"
         )
     return errors[0] if errors else GroupDown(f"transaction {transaction_id} was rolled back")
-
-
-def _unseen(wrote: Sequence[GroupId]) -> Refused:
-    listed = ", ".join(str(group) for group in wrote)
-    return Refused(
-        f"this query would not see what its own transaction wrote in group {listed}",
-        hint="Run it before writing, or after COMMIT; or give it the shard keys, or an aggregate that each shard can answer.",
-    )
-
-
-__all__ = ["Awaitable", "Branch", "Transaction", "running_key"]

@@ -50,14 +50,34 @@ class Window:
     def __init__(self, groups: frozenset[GroupId]) -> None:
         self.groups = groups
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.readers = 0
-        self.left = asyncio.Event()
+        self.inside = 0
+        self.expired = False
+        self.empty = asyncio.Event()
+
+
+class Passage:
+    """One reader's stay in a window. `leave` as soon as all its snapshots are taken; the block's end does it otherwise."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._left = False
+        window.inside += 1
 
     def leave(self) -> None:
-        """A reader has all its snapshots."""
-        self.readers -= 1
-        if self.readers == 0:
-            self.left.set()
+        """The snapshots are taken. Raises SnapshotBusy if the window was shut before."""
+        if self._left:
+            return
+        self.abandon()
+        if self._window.expired:
+            raise _busy()
+
+    def abandon(self) -> None:
+        """Leave without caring for the snapshots."""
+        if not self._left:
+            self._left = True
+            self._window.inside -= 1
+            if self._window.inside == 0:
+                self._window.empty.set()
 
 
 Unstick = Callable[[tuple[GroupId, ...]], Awaitable[None]]
@@ -83,29 +103,24 @@ class Gates:
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def window(self, groups: Iterable[GroupId]) -> AsyncGenerator[Window]:
+    async def window(self, groups: Iterable[GroupId]) -> AsyncGenerator[Passage]:
         """Hold the gates of `groups` during the block: take the snapshots in it, and nothing slow.
 
         Raises SnapshotBusy (40001) when the gates stay shut too long, GroupDown when a group is down.
         """
         window = self._join(frozenset(groups))
-        window.readers += 1
+        passage = Passage(window)
         try:
             async with asyncio.timeout(self.settings.wait_s * 3):
                 await asyncio.shield(window.opened)
+            yield passage
+            passage.leave()
         except TimeoutError:
-            window.leave()
+            if window.opened.done():
+                raise
             raise _busy() from None
-        except BaseException:
-            window.leave()
-            raise
-        try:
-            yield window
-            if window.left.is_set():
-                raise _busy()  # it was shut from within, before this block had its snapshots
         finally:
-            if not window.left.is_set():
-                window.leave()
+            passage.abandon()
 
     def _join(self, groups: frozenset[GroupId]) -> Window:
         for window in self._forming:
@@ -145,9 +160,9 @@ class Gates:
         window.opened.set_result(None)
         try:
             async with asyncio.timeout(self.settings.hold_s):
-                await window.left.wait()
+                await window.empty.wait()
         except TimeoutError:
-            window.left.set()
+            window.expired = True
         await self._release(groups)
         return begun
 
