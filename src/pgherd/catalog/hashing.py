@@ -15,8 +15,8 @@ from typing import Any, Final
 
 PARTITION_SEED: Final = 0x7A5B22367996DCFD
 _M32: Final = 0xFFFFFFFF
-_M64: Final = 0xFFFFFFFFFFFFFFFF
-_COMBINE: Final = 0x49A0F4DD15E5A8E3
+M64: Final = 0xFFFFFFFFFFFFFFFF
+COMBINE: Final = 0x49A0F4DD15E5A8E3
 _words = struct.Struct("<III").unpack_from
 
 
@@ -100,7 +100,7 @@ def hash_numeric(value: tuple[int, Decimal]) -> int:
     while not groups[-1]:
         groups.pop()
     groups = groups[first:]
-    return hash_bytes(struct.pack(f"<{len(groups)}h", *groups)) ^ (weight - first & _M64)
+    return hash_bytes(struct.pack(f"<{len(groups)}h", *groups)) ^ (weight - first & M64)
 
 
 HASHERS: Final[Mapping[str, Callable[[Any], int]]] = {
@@ -120,8 +120,8 @@ HASHERS: Final[Mapping[str, Callable[[Any], int]]] = {
 def partition_hash(key_types: tuple[str, ...], values: tuple[Any, ...]) -> int:
     """compute_partition_hash_value for canonical values, none of them None."""
     if len(values) == 1:
-        return HASHERS[key_types[0]](values[0]) + _COMBINE & _M64
+        return HASHERS[key_types[0]](values[0]) + COMBINE & M64
     row = 0
     for key_type, value in zip(key_types, values, strict=True):
-        row ^= HASHERS[key_type](value) + _COMBINE + (row << 54) + (row >> 7) & _M64
+        row ^= HASHERS[key_type](value) + COMBINE + (row << 54) + (row >> 7) & M64
     return row

@@ -15,7 +15,7 @@ from pgherd.engine.copy_binary import BinaryDivider
 from pgherd.engine.copy_fields import Shape, fields_of, value_of
 from pgherd.engine.copy_join import CopyJoiner
 from pgherd.engine.copy_place import Piles, Target, locator
-from pgherd.engine.copy_quick import Place
+from pgherd.engine.copy_quick import Place, short_cut
 from pgherd.engine.copy_records import Records
 from pgherd.errors import BadCopy, PgherdError
 from pgherd.plan.plans import CopyIn
