@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-output = Console(soft_wrap=True)
+# into a file or a pipe nothing is cut short
+output = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 errors = Console(stderr=True)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import typer
 
 from pgherd.cli.console import output, print_json, table
 from pgherd.cli.place import JsonOption, StateOption, cluster
+from pgherd.deploy.local import LocalCluster, PartStatus
+from pgherd.deploy.state import State
 
 NOT_RUNNING = 3  # the exit code that init scripts use for it
 
@@ -22,41 +25,29 @@ def status(state: StateOption = None, json: JsonOption = False) -> None:
     local = cluster(state)
     current = local.existing()
     parts = local.parts(current)
-    running = all(part.pid is not None for part in parts)
+    word = _word(parts)
     if json:
-        answer = {
-            "running": running,
-            "dsn": local.dsn(current),
-            "state": str(local.directory),
-            "version": current.version,
-        }
-        print_json(
-            {
-                **answer,
-                "groups": [asdict(group) for group in current.groups],
-                "parts": [asdict(part) for part in parts],
-            }
-        )
+        answer = {"status": word, "running": word == "running", "dsn": local.dsn(current)}
+        answer |= {"state": str(local.directory), "version": current.version, "embedded": current.embedded}
+        groups = [asdict(group) for group in current.groups]
+        print_json({**answer, "groups": groups, "parts": [asdict(part) for part in parts]})
     else:
-        word = (
-            "running"
-            if running
-            else "not running"
-            if all(part.pid is None for part in parts)
-            else "partly running"
-        )
-        output.print(f"{word}: {local.dsn(current)}   (state in {local.directory})", highlight=False)
-        shown = table("part", "groups", "port", "pid", "log", right=("port", "pid"))
-        for position, part in enumerate(parts):
-            held = [
-                str(group.id)
-                for group in current.groups
-                if group.server == position and part.name != "gateway"
-            ]
-            log = local.gateway.log if part.name == "gateway" else f"{part.directory}/data/log"
-            shown.add_row(
-                part.name, ", ".join(held), str(part.port), str(part.pid or "[red]down[/]"), str(log)
-            )
-        output.print(shown)
-    if not running:
+        _show(local, current, parts, word)
+    if word != "running":
         raise typer.Exit(NOT_RUNNING)
+
+
+def _word(parts: Sequence[PartStatus]) -> str:
+    down = sum(part.pid is None for part in parts)
+    return "running" if not down else "not running" if down == len(parts) else "partly running"
+
+
+def _show(local: LocalCluster, current: State, parts: Sequence[PartStatus], word: str) -> None:
+    output.print(f"{word}: {local.dsn(current)}   (state in {local.directory})", highlight=False)
+    shown = table("part", "groups", "port", "pid", right=("port", "pid"))
+    for position, part in enumerate(parts):
+        held = [
+            str(group.id) for group in current.groups if part.name != "gateway" and group.server == position
+        ]
+        shown.add_row(part.name, ", ".join(held), str(part.port), str(part.pid or "[red]down[/]"))
+    output.print(shown)
