@@ -31,6 +31,11 @@ class CopyDivider(Protocol):
 
     @property
     def preamble(self) -> bytes:
+        """What each shard's stream begins with (header line, binary header), for a stream that is opened once more."""
+        ...
+
+    @property
+    def preamble(self) -> bytes:
         """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
         ...
 
@@ -95,10 +100,17 @@ class LineDivider:
         """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
         return self._header or b""
 
+    @property
+    def preamble(self) -> bytes:
+        """The header line, b"" if there is none."""
+        return self._header or b""
+
     def feed(self, data: bytes) -> dict[ShardId, bytes]:
+        """What `data` completes, for each shard."""
         return self._divide(self._records.feed(data))
 
     def close(self) -> dict[ShardId, bytes]:
+        """The last record, if its newline was missing."""
         try:
             return self._divide(self._records.close())
         except BadCopy as error:
@@ -185,7 +197,7 @@ class LineDivider:
             stream = b"\n".join(pile)
             if shard not in self._greeted:
                 self._greeted.add(shard)
-                stream = (self._header or b"") + stream
+                stream = self.preamble + stream
             streams[shard] = stream
         return streams
 
