@@ -31,11 +31,6 @@ class CopyDivider(Protocol):
 
     @property
     def preamble(self) -> bytes:
-        """What each shard's stream begins with (header line, binary header), for a stream that is opened once more."""
-        ...
-
-    @property
-    def preamble(self) -> bytes:
         """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
         ...
 
@@ -98,11 +93,6 @@ class LineDivider:
     @property
     def preamble(self) -> bytes:
         """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
-        return self._header or b""
-
-    @property
-    def preamble(self) -> bytes:
-        """The header line, b"" if there is none."""
         return self._header or b""
 
     def feed(self, data: bytes) -> dict[ShardId, bytes]:

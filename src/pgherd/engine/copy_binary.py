@@ -57,11 +57,6 @@ class BinaryDivider:
         """What each shard's stream began with: repeat it to cut a shard's rows into several COPYs."""
         return HEADER
 
-    @property
-    def preamble(self) -> bytes:
-        """The header."""
-        return HEADER
-
     def feed(self, data: bytes) -> dict[ShardId, bytes]:
         """What `data` completes, for each shard. Raises NullKey, NoShard, BadKey, BadCopy, TooLarge."""
         self._rest.append(data)
