@@ -22,11 +22,18 @@ from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.gateway import scram, wire
 
 SYNC = b"S\x00\x00\x00\x04"
-FLUSH = b"H\x00\x00\x00\x04"
+COPY_DONE = b"c\x00\x00\x00\x04"
 DESCRIBE_PORTAL = b"D\x00\x00\x00\x06P\x00"
 EXECUTE_ALL = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
 PREPARED_MAX = 500  # named statements kept on one server connection
 COPY_CHUNK_BYTES = 64 * 1024
+
+
+def text_row(message: bytes) -> Row:
+    """The values of a DataRow message whose columns are in text form."""
+    return tuple(
+        value if value is None else value.decode("utf-8", "replace") for value in wire.read_data_row(message[5:])
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +211,7 @@ class ServerLink(asyncio.Protocol):
         if len(self.prepared) <= PREPARED_MAX:
             return b""
         old, _ = self.prepared.popitem(last=False)
-        return wire.close("S", old.decode())
+        return wire.close_statement(old.decode())
 
     async def _collect(self, data: bytes) -> Collector:
         unit = Collector(self.loop, self.on_notice)
@@ -219,7 +226,7 @@ class ServerLink(asyncio.Protocol):
 
     async def run(self, sql: str) -> list[Row]:
         unit = await self._collect(wire.query(sql))
-        return [wire.text_row(row) for row in unit.rows]
+        return [text_row(row) for row in unit.rows]
 
     async def exchange(self, data: bytes) -> Collector:
         """Send messages that end in one Sync or Query, and collect the answer."""
@@ -241,12 +248,12 @@ class ServerLink(asyncio.Protocol):
 
     async def texts(self, sql: str, params: BoundParams) -> TextRows:
         unit = await self._collect(self.bound(sql, params.as_text()))
-        fields = wire.parse_row_description(unit.description) if unit.description else []
+        fields = wire.read_row_description(unit.description[5:]) if unit.description else ()
         await self._learn_types({field.oid for field in fields})
         return TextRows(
             names=tuple(field.name for field in fields),
             types=tuple(self.type_names[field.oid] for field in fields),
-            rows=[wire.text_row(row) for row in unit.rows],
+            rows=[text_row(row) for row in unit.rows],
             tag=unit.tag,
         )
 
@@ -276,7 +283,7 @@ class ServerLink(asyncio.Protocol):
                 with contextlib.suppress(ServerError):
                     await unit.future
                 raise
-            self.write(wire.copy_done())
+            self.write(COPY_DONE)
         done = await unit.future
         return int(done.tag.rsplit(" ", 1)[-1] or 0)
 
@@ -322,7 +329,7 @@ class _Greeting(Unit):
         elif kind == 0x53:
             link.parameter_status(data, pos, end)
         elif kind == 0x45:
-            self.lost(ServerError(wire.parse_error(body)))
+            self.lost(ServerError(wire.read_error(body)))
         elif kind == 0x5A:
             link.ended()
             if not self.future.done():
@@ -342,23 +349,30 @@ class _Greeting(Unit):
         if kind == 0:
             return b""
         if kind == 10:
-            self._scram = scram.ScramClient(self.credentials.user, password=self.credentials.password, keys=self.credentials.keys)
-            return wire.sasl_initial("SCRAM-SHA-256", self._scram.first())
+            self._scram = scram.ScramClient(
+                self.credentials.user, password=self.credentials.password, keys=self.credentials.keys
+            )
+            return wire.sasl_initial_response("SCRAM-SHA-256", self._scram.first())
         if kind == 11 and self._scram is not None:
             return wire.sasl_response(self._scram.final(body))
         if kind == 12 and self._scram is not None:
             self._scram.verify(body)
             return b""
         if kind == 3 and self.credentials.password is not None:
-            return wire.password(self.credentials.password)
-        raise GroupDown("the server asks for an authentication method that pgherd does not offer", hint="Use scram-sha-256 in pg_hba.conf.")
+            return wire.password_message(self.credentials.password)
+        raise GroupDown(
+            "the server asks for an authentication method that pgherd does not offer",
+            hint="Use scram-sha-256 in pg_hba.conf.",
+        )
 
     def lost(self, error: PgherdError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
 
-async def connect(node: Node, credentials: Credentials, *, timeout: float, tls: ssl.SSLContext | None = None) -> ServerLink:
+async def connect(
+    node: Node, credentials: Credentials, *, timeout: float, tls: ssl.SSLContext | None = None
+) -> ServerLink:
     """A logged-in connection to `node`. Raises GroupDown within `timeout` seconds, or the server's own refusal."""
     loop = asyncio.get_running_loop()
     try:
@@ -366,7 +380,12 @@ async def connect(node: Node, credentials: Credentials, *, timeout: float, tls: 
             # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
             _, link = await loop.create_connection(lambda: ServerLink(node, loop), node.host, node.port, ssl=tls)
             greeting = _Greeting(credentials, loop)
-            startup = {"user": credentials.user, "database": node.database, "application_name": "pgherd", "client_encoding": "UTF8"}
+            startup = {
+                "user": credentials.user,
+                "database": node.database,
+                "application_name": "pgherd",
+                "client_encoding": "UTF8",
+            }
             link.send(wire.startup(startup), greeting)
             try:
                 await greeting.future
@@ -379,4 +398,3 @@ async def connect(node: Node, credentials: Credentials, *, timeout: float, tls: 
             f"group {node.group} does not answer at {node.host}:{node.port}",
             hint="See pgherd status; other groups keep answering.",
         ) from error
-

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pgherd.backend.connection import Credentials, ServerLink
-from pgherd.backend.types import TypeMap
 from pgherd.backend.state import SessionState, state_of, switch_sql
+from pgherd.backend.types import TypeMap
 from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
 
@@ -29,7 +29,9 @@ class PoolLimits:
 class Pool:
     """Connections of one role to one group. `take_nowait` is the query path's; `take` waits, connects, switches settings."""
 
-    def __init__(self, group: GroupId, credentials: Credentials, connect: Connect, limits: PoolLimits, links: set[ServerLink]) -> None:
+    def __init__(
+        self, group: GroupId, credentials: Credentials, connect: Connect, limits: PoolLimits, links: set[ServerLink]
+    ) -> None:
         self.group = group
         self.credentials = credentials
         self.idle: list[ServerLink] = []
@@ -188,4 +190,3 @@ class Backends:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
-

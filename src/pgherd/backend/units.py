@@ -34,8 +34,11 @@ NOTIFICATION = 0x41  # A
 PARAMETER_DESCRIPTION = 0x74  # t
 NO_DATA = 0x6E  # n
 
-# Messages that a relay never needs to look at.
-_PLAIN = frozenset(b"D2C3sIntcdHWV")
+# Messages that a relay need not look at, and those that the answers to our own Parse and Bind add.
+PLAIN = frozenset(b"D2C3sIntcdHGWVNA")
+PARSED = frozenset(b"1")
+PARSED_AND_BOUND = frozenset(b"12")
+NOTHING: frozenset[int] = frozenset()
 
 
 class Sink(Protocol):
@@ -67,33 +70,53 @@ def error_fields(data: bytes, pos: int, end: int) -> dict[str, str]:
 
 
 class Relay(Unit):
-    """Hands a unit's bytes on to `sink` as they are.
+    """Hands a unit's bytes on to `sink` as they are, but for the kinds of message in `drop`.
 
-    `drop_parse`: swallow the ParseComplete of a Parse that the client did not send. `keep_ready`: the client sees the
-    ReadyForQuery (its own Sync or Query ends here). At the end `done(relay, status)` is called; `error` then holds the
-    ErrorResponse's fields, if there was one; `held` says that the error was kept back (`hold` chose it, and nothing had
-    been sent), so that the caller may send the statement again or report the error itself.
+    `keep_ready`: the client sees the ReadyForQuery (its own Sync or Query ends here). At the end `done(relay, lost)` is called;
+    `error` then holds the ErrorResponse's fields, if there was one. `hold` chooses which errors are kept back
+    instead of being sent (`held` says that one was), so that the statement can be sent again or reported otherwise;
+    it is asked only while nothing has been sent, unless `hold_late`.
     """
 
-    __slots__ = ("done", "drop_parse", "error", "forwarded", "held", "hold", "keep_ready", "parsed", "rewrite_error", "sink", "status")
+    __slots__ = (
+        "done",
+        "drop",
+        "error",
+        "forwarded",
+        "held",
+        "hold",
+        "hold_late",
+        "keep_ready",
+        "parsed",
+        "plain",
+        "rewrite",
+        "sink",
+        "status",
+        "tag",
+    )
 
     def __init__(
         self,
         sink: Sink,
         done: Callable[[Relay, PgherdError | None], None],
         *,
-        drop_parse: bool = False,
+        drop: frozenset[int] = NOTHING,
+        plain: frozenset[int] = PLAIN,
         keep_ready: bool = True,
         hold: Callable[[dict[str, str]], bool] | None = None,
-        rewrite_error: Callable[[ServerLink, dict[str, str]], bytes] | None = None,
+        hold_late: bool = False,
+        rewrite: Callable[[dict[str, str]], bytes] | None = None,
     ) -> None:
         self.sink = sink
         self.done = done
-        self.drop_parse = drop_parse
+        self.drop = drop
+        self.plain = plain
         self.keep_ready = keep_ready
         self.hold = hold
-        self.rewrite_error = rewrite_error
+        self.hold_late = hold_late
+        self.rewrite = rewrite
         self.error: dict[str, str] | None = None
+        self.tag = ""
         self.forwarded = False
         self.held = False
         self.parsed = False
@@ -102,6 +125,7 @@ class Relay(Unit):
     def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
         start = pos
         size = len(data)
+        plain = self.plain
         while True:
             if size - pos < 5:
                 link.need = 5
@@ -111,15 +135,19 @@ class Relay(Unit):
                 link.need = end - pos
                 break
             kind = data[pos]
-            if kind in _PLAIN:
+            if kind in plain:
                 pos = end
             elif kind == READY:
                 return self._ready(link, data, start, pos, end)
             else:
-                if not self._special(link, kind, data, start, pos, end):
-                    pos = end
-                    continue
-                start = pos = end
+                replacement = self._special(link, kind, data, pos, end)
+                if replacement is not None:
+                    if start < pos and not self.held:
+                        self._send(link, data[start:pos])
+                    if replacement:
+                        self._send(link, replacement)
+                    start = end
+                pos = end
         if start < pos:
             self._send(link, data[start:pos])
         return pos
@@ -128,7 +156,7 @@ class Relay(Unit):
         self.status = link.status = data[pos + 5]
         link.ended()
         upto = end if self.keep_ready else pos
-        if start < upto and not self.held:
+        if start < upto and not (self.held and self.keep_ready):
             self._send(link, data if start == 0 and upto == len(data) else data[start:upto])
         self.done(self, None)
         return end
@@ -137,33 +165,25 @@ class Relay(Unit):
         self.forwarded = True
         self.sink.forward(link, data)
 
-    def _special(self, link: ServerLink, kind: int, data: bytes, start: int, pos: int, end: int) -> bool:
-        """Deal with one unusual message; True if it was taken out of the stream (what came before it was sent)."""
+    def _special(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bytes | None:
+        """What to send instead of one unusual message; None: the message itself."""
+        if kind == ERROR:
+            self.error = error_fields(data, pos, end)
+            if self.hold is not None and (self.hold_late or not self.forwarded) and self.hold(self.error):
+                self.held = True
+                return b""
+            return self.rewrite(self.error) if self.rewrite else None
         if kind == PARSE_COMPLETE:
             self.parsed = True
-            if not self.drop_parse:
-                return False
-            replacement = b""
-        elif kind == ROW_DESCRIPTION:
-            if link.types is None:
-                return False
-            replacement = link.types.row_description(data[pos:end])
-        elif kind == ERROR:
-            self.error = error_fields(data, pos, end)
-            if not self.forwarded and self.hold is not None and self.hold(self.error):
-                self.held = True  # nothing was sent: the statement can be sent again
-                return True
-            replacement = self.rewrite_error(link, self.error) if self.rewrite_error else data[pos:end]
+        elif kind == COMMAND_COMPLETE:
+            self.tag = data[pos + 5 : end - 1].decode("utf-8", "replace")
         elif kind == PARAMETER_STATUS:
             link.parameter_status(data, pos, end)
-            return False
-        else:
-            return False
-        if start < pos:
-            self._send(link, data[start:pos])
-        if replacement:
-            self._send(link, replacement)
-        return True
+        if kind in self.drop:
+            return b""
+        if kind == ROW_DESCRIPTION and link.types is not None:
+            return link.types.row_description(data[pos:end])
+        return None
 
     def lost(self, error: PgherdError) -> None:
         self.done(self, error)

@@ -1,0 +1,96 @@
+"""Describe: parameter types and columns of a statement, from group 0, which knows every table under its own name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgherd.catalog.model import GroupId
+from pgherd.errors import GroupDown
+from pgherd.gateway import wire
+from pgherd.gateway.prepared import Prepared
+from pgherd.plan.plans import Control, Deallocate, Discard, Empty, Execute, Fetch, Show
+
+if TYPE_CHECKING:
+    from pgherd.backend.connection import ServerLink
+    from pgherd.gateway.running import Runner
+
+NO_DATA = b"n\x00\x00\x00\x04"
+_NOTHING = wire.parameter_description(())
+_TEXT_OID = 25
+
+
+async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]:
+    """ParameterDescription and RowDescription (or NoData) messages of a statement."""
+    if prepared.described is not None:
+        return prepared.described
+    plan = prepared.plan
+    match plan:
+        case Control() | Discard() | Deallocate() | Empty():
+            found = (_NOTHING, NO_DATA)
+        case Show() if plan.name.startswith("pgherd."):
+            found = (_NOTHING, text_column(plan.name))
+        case Execute():
+            inner = runner.named_sql(plan.name)
+            found = (_NOTHING, (await describe_statement(runner, inner.prepared))[1])
+            return found
+        case Fetch() if plan.action == "fetch" and plan.name is not None:
+            link = runner.cursor_link(plan.name)
+            return await _ask(link, plan.sql, ())
+        case _:
+            found = await _on_group_0(runner, prepared)
+    # What a transaction sees of its own definitions, or temporary tables, is nobody else's.
+    session = runner.session
+    if session.local_map is None and not session.pinned:
+        prepared.described = found
+    return found
+
+
+def text_column(name: str) -> bytes:
+    return wire.row_description([wire.Field(name=name, oid=_TEXT_OID)])
+
+
+async def _on_group_0(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]:
+    session = runner.session
+    first = GroupId(0)
+    if session.tx is not None and not session.failed and first in session.tx.branches:
+        link = await session.tx.branch(first, write=False)
+        return await _ask(link, prepared.sql, prepared.oids)  # type: ignore[arg-type]
+    for group in sorted(session.gateway.keeper.map.groups):
+        try:
+            link = await session.lend(group)
+        except GroupDown:
+            if group == max(session.gateway.keeper.map.groups):
+                raise
+            continue
+        try:
+            return await _ask(link, prepared.sql, prepared.oids)
+        finally:
+            session.give_back(link)
+    raise GroupDown("no group answers")
+
+
+async def _ask(link: ServerLink, sql: str, oids: tuple[int, ...]) -> tuple[bytes, bytes]:
+    types = link.types
+    given = types.inward(oids) if types else oids
+    unit = await link.exchange(wire.parse("", sql, given) + wire.describe_statement("") + b"S\x00\x00\x00\x04")
+    parameters = unit.parameters or _NOTHING
+    row = unit.description
+    if types is not None:
+        parameters = wire.parameter_description(
+            [types.outward(oid) for oid in wire.read_parameter_description(parameters[5:])]
+        )
+        row = types.row_description(row) if row else row
+    return parameters, row or NO_DATA
+
+
+def describe_portal(row: bytes, formats: tuple[int, ...]) -> bytes:
+    """A statement's row description with the formats that a Bind asked for."""
+    if row[0] != 0x54 or not any(formats):
+        return row
+    out = bytearray(row)
+    at = 7
+    for number in range(int.from_bytes(row[5:7], "big")):
+        at = row.index(b"\0", at) + 19
+        wanted = formats[0] if len(formats) == 1 else formats[number] if number < len(formats) else 0
+        out[at - 2 : at] = wanted.to_bytes(2, "big")
+    return bytes(out)

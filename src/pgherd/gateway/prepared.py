@@ -1,0 +1,185 @@
+"""Texts that clients have sent, planned and ready to route: what makes the second time cheap.
+
+A `Prepared` belongs to one map and one search path; when the map changes, all are forgotten and made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from pgherd.catalog.model import ClusterMap, GroupId, Keyspace, ShardId
+from pgherd.engine.plans_cache import Planned
+from pgherd.errors import PgherdError, SyntaxRefused
+from pgherd.gateway import wire
+from pgherd.plan.plans import AnyPlan, Empty, OneGroup, Param, Single
+from pgherd.plan.template import Skeleton, template
+from pgherd.sql.statement import Statement
+
+_numbers = count(1)
+Plans = Callable[[str, tuple[str, ...]], tuple[Planned, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One rendered form of a statement: for a shard, or for a whole group (shard None)."""
+
+    group: GroupId
+    shard: ShardId | None
+    sql: str
+    name: bytes  # of the server-side prepared statement
+    parse: bytes  # Parse message that makes it
+    parse_unnamed: bytes
+    query: bytes  # simple Query message
+
+
+class Prepared:
+    """One statement text with its parameter types, planned. `described` is filled by the first Describe."""
+
+    __slots__ = (
+        "_keyspace",
+        "_number",
+        "_targets",
+        "described",
+        "fast",
+        "oids",
+        "plan",
+        "plans",
+        "single_param",
+        "sql",
+        "statement",
+        "uses",
+    )
+
+    def __init__(self, sql: str, oids: tuple[int, ...], statement: Statement, plan: AnyPlan, plans: PathPlans) -> None:
+        self.sql = sql
+        self.plans = plans
+        self.oids = oids
+        self.statement = statement
+        self.plan = plan
+        self.uses = 0
+        self.described: tuple[bytes, bytes] | None = None
+        self._number = next(_numbers)
+        self._targets: dict[tuple[GroupId, ShardId | None], Target] = {}
+        self._keyspace: Keyspace | None = None
+        self.single_param: tuple[int, str] | None = None
+        self.fast = False
+        if isinstance(plan, Single):
+            self._keyspace = plans.cluster.keyspaces[plan.keyspace]
+            self.fast = plan.in_transaction and not plan.pin
+            if len(plan.key) == 1 and isinstance(plan.key[0], Param):
+                self.single_param = (plan.key[0].number, self._keyspace.key_types[0])
+        elif isinstance(plan, OneGroup):
+            self.fast = plan.in_transaction and not plan.pin and not plan.unknown
+
+    @property
+    def keyspace(self) -> Keyspace:
+        assert self._keyspace is not None
+        return self._keyspace
+
+    def shard_target(self, group: GroupId, shard: ShardId) -> Target:
+        found = self._targets.get((group, shard))
+        if found is None:
+            assert isinstance(self.plan, Single)
+            found = self._make(group, shard, self.plan.text.for_shard(shard))
+        return found
+
+    def group_target(self, group: GroupId, sql: str) -> Target:
+        found = self._targets.get((group, None))
+        return found if found is not None else self._make(group, None, sql)
+
+    def _make(self, group: GroupId, shard: ShardId | None, sql: str) -> Target:
+        name = f"h{self._number}_{group}_{shard if shard is not None else ''}"
+        target = Target(
+            group=group,
+            shard=shard,
+            sql=sql,
+            name=name.encode(),
+            parse=wire.parse(name, sql, self.oids),
+            parse_unnamed=wire.parse("", sql, self.oids),
+            query=wire.query(sql),
+        )
+        self._targets[group, shard] = target
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class Templated:
+    """A simple query's shape, whatever its literals are: a single-shard plan and how to write its text."""
+
+    prepared: Prepared
+    skeleton: Skeleton
+
+
+class PathPlans:
+    """Everything prepared for one search path under one map."""
+
+    __slots__ = ("_by_key", "_plans", "by_body", "by_text", "cluster", "path", "templates")
+    MAX = 5_000
+
+    def __init__(self, path: tuple[str, ...], cluster: ClusterMap, plans: Plans) -> None:
+        self.path = path
+        self.cluster = cluster
+        self._plans = plans
+        self._by_key: dict[tuple[str, tuple[int, ...]], Prepared] = {}
+        self.by_body: dict[bytes, Prepared] = {}  # the body of an unnamed Parse message
+        self.by_text: dict[bytes, Prepared] = {}  # the text of a simple query
+        self.templates: dict[str, Templated | None] = {}
+
+    @property
+    def epoch(self) -> int:
+        return self.cluster.epoch
+
+    def prepare(self, sql: str, oids: tuple[int, ...]) -> Prepared:
+        """Parse and plan one statement. Raises SyntaxRefused, Refused and what else planning raises."""
+        key = (sql, oids)
+        found = self._by_key.get(key)
+        if found is None:
+            planned = self._plans(sql, self.path)
+            if len(planned) > 1:
+                raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
+            statement, plan = (
+                planned[0] if planned else (Statement(text="", kind="empty", tree=None), Empty(rows=False, tag=""))
+            )
+            found = Prepared(sql, oids, statement, plan, self)
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: tuple[str, tuple[int, ...]], prepared: Prepared) -> None:
+        if len(key[0]) > 20_000:
+            return
+        if len(self._by_key) >= self.MAX:
+            for table in (self._by_key, self.by_body, self.by_text):
+                table.clear()
+        self._by_key[key] = prepared
+
+    def learn_body(self, body: bytes, prepared: Prepared) -> None:
+        """The next unnamed Parse with these very bytes needs no look at its text."""
+        if prepared.fast and len(body) < 20_000:
+            self.by_body[body] = prepared
+
+    def learn_text(self, text: bytes, sql: str, prepared: Prepared) -> None:
+        """The next simple query with this text, or with its shape and other literals, is routed at once."""
+        if not prepared.fast or len(text) > 20_000:
+            return
+        shape = template(sql)
+        if shape is None or not isinstance(prepared.plan, Single):
+            if len(self.by_text) >= self.MAX:
+                self.by_text.clear()
+            self.by_text[text] = prepared
+            return
+        if shape[0] not in self.templates:
+            if len(self.templates) >= self.MAX:
+                self.templates.clear()
+            self.templates[shape[0]] = self._templated(shape[0])
+
+    def _templated(self, shape: str) -> Templated | None:
+        try:
+            prepared = self.prepare(shape, ())
+        except PgherdError:
+            return None  # the shape with parameters is not SQL: `interval $1`
+        plan = prepared.plan
+        if not isinstance(plan, Single) or not prepared.fast:
+            return None
+        return Templated(prepared, Skeleton(plan.text))

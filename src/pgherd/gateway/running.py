@@ -1,0 +1,434 @@
+"""Runs one planned statement for a session: in its transaction or in one of its own, relayed or collected.
+
+Retries here are those that nobody can notice: the map was old, nothing had been done, nothing had been sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pgherd.backend.connection import EXECUTE_ALL, SYNC, ServerLink
+from pgherd.backend.units import PARSED_AND_BOUND, PLAIN, Relay
+from pgherd.catalog import keys
+from pgherd.catalog.model import GroupId, Shard
+from pgherd.engine import copying
+from pgherd.engine.execute import execute
+from pgherd.engine.link import Part
+from pgherd.engine.params import BoundParams
+from pgherd.engine.route import locate, locate_slowly
+from pgherd.engine.stale import is_stale
+from pgherd.engine.work import Work
+from pgherd.errors import AbortedTransaction, GroupDown, PgherdError, ServerError, StaleMap, WrongState
+from pgherd.gateway import wire
+from pgherd.gateway.controls import Controls
+from pgherd.gateway.prepared import Prepared, Target
+from pgherd.gateway.present import present
+from pgherd.gateway.streams import ArmRelay, Ending, copy_in, copy_out
+from pgherd.plan.plans import (
+    Call,
+    Control,
+    CopyIn,
+    CopyOut,
+    Ddl,
+    Empty,
+    Federated,
+    Gather,
+    OnAll,
+    OneGroup,
+    Plan,
+    Single,
+)
+from pgherd.sql.parse import parse
+
+if TYPE_CHECKING:
+    from pgherd.gateway.session import ClientSession
+    from pgherd.gateway.worker import Portal, Worker
+    from pgherd.transaction.coordinator import Transaction
+
+RETRIES = 3
+_NO_ROWS_FORMATS: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How an answer is to be given. `simple`: with its row description, as text. `alone`: the only statement up to the Sync.
+
+    `last`: nothing follows in this unit. `limit`: rows wanted (0: all). `portal`: the extended protocol's portal.
+    """
+
+    simple: bool
+    alone: bool
+    last: bool = False
+    limit: int = 0
+    portal: Portal | None = None
+
+
+class Runner:
+    """See the module. One for each session."""
+
+    __slots__ = ("controls", "session", "worker")
+
+    def __init__(self, session: ClientSession, worker: Worker) -> None:
+        self.session = session
+        self.worker = worker
+        self.controls = Controls(self)
+
+    # ---- planning --------------------------------------------------------------------------------------
+
+    def split(self, text: str) -> tuple[str, ...]:
+        """The statements of a text. Raises SyntaxRefused."""
+        return tuple(statement.text for statement in parse(text))
+
+    async def prepare(self, sql: str, oids: tuple[int, ...] = ()) -> Prepared:
+        """Plan a statement; with a fresh map if the one at hand is known to be old."""
+        session = self.session
+        if session.gateway.stale:
+            session.gateway.stale = False
+            await session.gateway.keeper.check()
+        if session.plans is None:
+            session.replan()
+        assert session.plans is not None
+        return session.plans.prepare(sql, oids)
+
+    # ---- running ---------------------------------------------------------------------------------------
+
+    async def run(self, prepared: Prepared, params: BoundParams, mode: Mode) -> None:
+        """Run a statement and write its answer. Raises what it fails with."""
+        session = self.session
+        if session.failed and not _ends(prepared.plan):
+            raise AbortedTransaction("current transaction is aborted, commands ignored until end of transaction block")
+        fresh = session.tx is None
+        if fresh:
+            await session.gateway.settled()
+        for left in range(RETRIES, -1, -1):
+            try:
+                await self._once(prepared, params, mode)
+                return
+            except (ServerError, StaleMap) as error:
+                if not (left and fresh and is_stale(error)) or getattr(error, "partial", False):
+                    raise
+                await self.abort_implicit()
+                await self._renew(error)
+                prepared = await self.prepare(prepared.sql, prepared.oids)
+
+    async def _renew(self, error: PgherdError) -> None:
+        """The map after a sign that it is old; if it was not, the error was the user's own."""
+        if not await self.session.gateway.keeper.check() and not isinstance(error, StaleMap):
+            raise error
+
+    async def _once(self, prepared: Prepared, params: BoundParams, mode: Mode) -> None:
+        plan = prepared.plan
+        match plan:
+            case Single() | OneGroup():
+                await self._routed(prepared, params, mode)
+            case Gather() if plan.combine is None and mode.limit == 0:
+                await self._gathered(plan, params, mode)
+            case Federated():
+                await self._federated(plan, params, mode)
+            case CopyIn() | CopyOut():
+                await self._copied(plan, mode)
+            case Empty():
+                self.session.write(b"I\x00\x00\x00\x04")
+            case _:
+                handler = self.controls.handler(plan)
+                if handler is not None:
+                    await handler(plan, params, mode)
+                elif isinstance(plan, OnAll) and not plan.in_transaction:
+                    await self._outside(plan, mode)
+                else:
+                    await self._executed(plan, params, mode)
+
+    # ---- transactions around statements ------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self, mode: Mode) -> AsyncIterator[Transaction]:
+        """The session's transaction, or one for this statement, which ends with it if nothing else belongs to it."""
+        session = self.session
+        if session.tx is not None:
+            yield session.tx
+            return
+        tx = session.begin(implicit=True, single=mode.alone)
+        yield tx
+        if mode.alone:
+            await self.end_implicit()
+
+    async def end_implicit(self) -> None:
+        """Commit the transaction of this unit, if it had one of its own."""
+        session = self.session
+        tx = session.tx
+        if tx is None or not session.implicit:
+            return
+        changed = session.local_map is not None
+        try:
+            tx.failed = session.failed
+            await tx.commit()
+        finally:
+            session.finish_transaction()
+        if changed:
+            await session.gateway.keeper.refresh()
+
+    async def abort_implicit(self) -> None:
+        """Roll back the transaction of this unit, if it had one of its own."""
+        session = self.session
+        if session.tx is not None and session.implicit:
+            await session.tx.rollback()
+            session.finish_transaction()
+
+    def work(self, tx: Transaction, params: BoundParams) -> Work:
+        """What the executor needs."""
+        gateway = self.session.gateway
+        return Work(
+            tx=tx,
+            map=self.session.local_map or gateway.keeper.map,
+            ids=gateway.ids,
+            params=params,
+            notice=self.session.notice_text,
+            progress=gateway.progress,
+        )
+
+    # ---- relayed ---------------------------------------------------------------------------------------
+
+    async def _routed(self, prepared: Prepared, params: BoundParams, mode: Mode) -> None:
+        """A statement for one shard or one group: the server's bytes go to the client."""
+        session = self.session
+        plan = prepared.plan
+        assert isinstance(plan, Single | OneGroup)
+        if isinstance(plan, OneGroup) and plan.unknown and await session.gateway.keeper.check():
+            raise StaleMap("the map was old")
+        if plan.pin:
+            await self._pin(plan)
+        target = await self._target(prepared, params, mode)
+        if session.tx is None and (mode.alone or not plan.in_transaction):
+            link = await session.lend(target.group)
+            try:
+                await self.relay(link, target.sql, params, mode, target=target)
+            finally:
+                session.give_back(link)
+            return
+        if not plan.in_transaction:
+            raise WrongState(f"{plan.tag} cannot run inside a transaction block")
+        async with self.transaction(mode) as tx:
+            link = await tx.branch(target.group, write=plan.write)
+            if plan.pin:
+                tx.branches[target.group].pinned = True
+            await self.relay(link, target.sql, params, mode, target=target)  # type: ignore[arg-type]
+
+    async def _target(self, prepared: Prepared, params: BoundParams, mode: Mode) -> Target:
+        plan = prepared.plan
+        if isinstance(plan, OneGroup):
+            group = plan.group
+            if group is None:
+                tx = self.session.tx
+                group = next(iter(tx.branches)) if tx is not None and tx.branches else self.session.gateway.any_group()
+            return prepared.group_target(group, plan.sql)
+        assert isinstance(plan, Single)
+        shard = await self._shard(plan, params, prepared, mode)
+        return prepared.shard_target(shard.group, shard.id)
+
+    async def _shard(self, plan: Single, params: BoundParams, prepared: Prepared, mode: Mode) -> Shard:
+        keyspace = prepared.keyspace
+        try:
+            return locate(plan, params, keyspace)
+        except keys.Undecodable:
+            async with self.transaction(replace(mode, alone=False)) as tx:
+                return await locate_slowly(plan, params, keyspace, self.work(tx, params))
+
+    async def _pin(self, plan: OneGroup | Single) -> None:
+        session = self.session
+        group = GroupId(0) if not isinstance(plan, OneGroup) or plan.group is None else plan.group
+        if group not in session.pinned:
+            branch = session.tx.branches.get(group) if session.tx is not None else None
+            link: Any = branch.link if branch is not None else await session.lend(group)
+            session.pinned[group] = link
+
+    async def relay(
+        self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, *, target: Target | None = None
+    ) -> None:
+        """Run on `link`, hand the rows and the command tag on, keep the ReadyForQuery. Raises ServerError, GroupDown."""
+        name = b""
+        if mode.simple and not params.values:
+            message = wire.query(sql)
+        else:
+            message, name = self._bound(link, sql, params, mode, target)
+        ending = Ending(self.session.loop)
+        relay = Relay(
+            self.session,
+            ending.done,
+            drop=PARSED_AND_BOUND,
+            plain=PLAIN - PARSED_AND_BOUND,
+            keep_ready=False,
+            hold=_every,
+            hold_late=True,
+        )
+        self.session.flush()
+        link.send(message, relay)
+        await ending.future
+        if relay.error is not None:
+            if name and not relay.parsed:
+                link.prepared.pop(name, None)
+            error = ServerError(present(relay.error, sql))
+            error.partial = relay.forwarded
+            raise error
+
+    def _bound(
+        self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, target: Target | None
+    ) -> tuple[bytes, bytes]:
+        """The messages that run a statement with parameters, and the name of a statement that is made on the way."""
+        oids = link.types.inward(params.oids) if link.types else params.oids
+        made = b""
+        if target is not None and target.name in link.prepared:
+            name, parse = target.name, b""
+        elif target is not None and target.name and mode.portal is not None and mode.portal.prepared.uses > 1:
+            name = made = target.name
+            parse = link.remember(name) + wire.parse(name.decode(), sql, oids)
+        else:
+            name, parse = b"", wire.parse("", sql, oids)
+        portal = ""
+        if mode.limit and mode.portal is not None and self.session.tx is not None:
+            portal = f"pgherd_{id(mode.portal):x}"
+            mode.portal.server = (link, portal)
+        tail = params.bind_tail()
+        names = portal.encode() + b"\0" + name + b"\0"
+        bind = b"B" + (4 + len(names) + len(tail)).to_bytes(4, "big") + names + tail
+        describe = wire.describe_portal(portal) if mode.simple else b""
+        run = wire.execute(portal, mode.limit) if mode.limit else EXECUTE_ALL
+        return parse + bind + describe + run + SYNC, made
+
+    async def resume(self, portal: Portal, limit: int) -> None:
+        """More rows of a portal that waits on a server."""
+        assert portal.server is not None
+        link, name = portal.server
+        ending = Ending(self.session.loop)
+        relay = Relay(self.session, ending.done, keep_ready=False, hold=_every, hold_late=True)
+        self.session.flush()
+        link.send(wire.execute(name, limit) + SYNC, relay)
+        await ending.future
+        if relay.error is not None:
+            raise ServerError(relay.error)
+
+    def close_portal(self, link: ServerLink, name: str) -> None:
+        """Close a server's portal; nobody waits for the answer."""
+        from pgherd.backend.units import Swallow
+
+        link.send(wire.close_portal(name) + SYNC, Swallow())
+
+    async def _gathered(self, plan: Gather, params: BoundParams, mode: Mode) -> None:
+        """Every group's rows, one group after another, as they come."""
+        count = 0
+        async with self.transaction(mode) as tx, tx.reading(plan.groups) as links:
+            for number, group in enumerate(plan.groups):
+                count += await self._arm(links[group], plan.arm, params, mode, first=number == 0)  # type: ignore[arg-type]
+        self.session.write(wire.command_complete(f"{plan.tag} {count}"))
+
+    async def _arm(self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, *, first: bool) -> int:
+        describe = wire.describe_portal("") if mode.simple and first else b""
+        oids = link.types.inward(params.oids) if link.types else params.oids
+        tail = params.bind_tail()
+        bind = b"B" + (6 + len(tail)).to_bytes(4, "big") + b"\0\0" + tail
+        ending = Ending(self.session.loop)
+        relay = ArmRelay(self.session, ending.done)
+        self.session.flush()
+        link.send(wire.parse("", sql, oids) + bind + describe + EXECUTE_ALL + SYNC, relay)
+        await ending.future
+        if relay.error is not None:
+            error = ServerError(present(relay.error, sql))
+            error.partial = relay.forwarded or not first
+            raise error
+        return int(relay.tag.rsplit(" ", 1)[-1] or 0)
+
+    async def _federated(self, plan: Federated, params: BoundParams, mode: Mode) -> None:
+        """One node reads all of it."""
+        if mode.limit:
+            await self._executed(plan, params, mode)
+            return
+        async with (
+            self.transaction(mode) as tx,
+            tx.federated(self.session.gateway.spread(plan.groups), plan.reads) as link,
+        ):
+            await self.relay(link, plan.sql, params, mode)  # type: ignore[arg-type]
+
+    async def _copied(self, plan: CopyIn | CopyOut, mode: Mode) -> None:
+        async with self.transaction(mode) as tx:
+            work = self.work(tx, BoundParams())
+            if isinstance(plan, CopyIn):
+                tag = await copy_in(self, plan, work)
+            else:
+                tag = await copy_out(self, plan, work)
+        self.session.write(wire.command_complete(tag))
+
+    # ---- collected -------------------------------------------------------------------------------------
+
+    async def _executed(self, plan: Any, params: BoundParams, mode: Mode) -> None:
+        """A statement that the engine carries out; its answer is sent when it is complete and, if alone, committed."""
+        session = self.session
+        defines = isinstance(plan, Ddl | Call)
+        async with session.gateway.changing_map(self.session) if defines else _nothing():
+            async with self.transaction(mode) as tx:
+                part = await execute(plan, params, self.work(tx, params))
+                if defines and session.tx is not None and not (mode.alone and session.implicit):
+                    await self._own_map(tx)
+            if defines and session.tx is None:
+                await session.gateway.keeper.refresh()
+        self.answer(part, plan, mode)
+
+    async def _own_map(self, tx: Transaction) -> None:
+        """The rest of this transaction plans with what it has just defined, which nobody else can see."""
+        from pgherd.catalog import store
+
+        self.session.local_map = await store.load(await tx.branch(GroupId(0), write=False))
+        self.session.replan()
+
+    def answer(self, part: Part, plan: Plan, mode: Mode) -> None:
+        """Write an answer that we hold; with a row limit, its beginning."""
+        session = self.session
+        portal = mode.portal
+        if mode.simple and part.columns is not None:
+            session.write(part.columns)
+        if portal is not None and mode.limit and len(part.rows) > mode.limit:
+            portal.rows, portal.tag, portal.sent = part.rows, part.tag or plan.tag, mode.limit
+            session.write(b"".join(part.rows[: mode.limit]) + b"s\x00\x00\x00\x04")
+            return
+        for at in range(0, len(part.rows), 1000):
+            session.write(b"".join(part.rows[at : at + 1000]))
+        session.write(wire.command_complete(part.tag or plan.tag))
+
+    async def _outside(self, plan: OnAll, mode: Mode) -> None:
+        """What PostgreSQL forbids inside a transaction, group by group."""
+        session = self.session
+        if session.tx is not None or not mode.alone:
+            raise WrongState(f"{plan.tag} cannot run inside a transaction block")
+        for group, sql in plan.sql:
+            link = await session.lend(group)
+            try:
+                await link.run(sql)
+            finally:
+                session.give_back(link)
+        session.write(wire.command_complete(plan.tag))
+
+    # ---- cursors and SQL-level prepared statements ----------------------------------------------------------
+
+    def named_sql(self, name: str) -> Any:
+        return self.controls.named_sql(name)
+
+    def cursor_link(self, name: str) -> ServerLink:
+        return self.controls.cursor_link(name)
+
+
+def _every(_fields: dict[str, str]) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+def _ends(plan: Plan) -> bool:
+    return isinstance(plan, Control) and plan.action in ("commit", "rollback", "rollback_to")
+
+
+Handler = Callable[[Any, BoundParams, Mode], Awaitable[None]]
+__all__ = ["GroupDown", "Handler", "Mode", "Runner", "copying"]

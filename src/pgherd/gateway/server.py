@@ -1,0 +1,426 @@
+"""The gateway: everything that its sessions share, and its beginning and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from pgherd.backend.connection import Credentials, ServerLink, connect
+from pgherd.backend.pool import DEFAULT_STATE, Backends, PoolLimits
+from pgherd.backend.state import SessionState
+from pgherd.catalog import store
+from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.engine.ids import IdSource
+from pgherd.engine.plans_cache import PlanCache, Planned
+from pgherd.errors import BadSetting, DeployError, GroupDown, PgherdError, TooManyClients
+from pgherd.gateway import tls as tls_context
+from pgherd.gateway.keeper import MapKeeper
+from pgherd.gateway.prepared import PathPlans
+from pgherd.gateway.session import ClientSession
+from pgherd.gateway.settings import GatewaySettings
+from pgherd.gateway.startup import Startup
+from pgherd.plan.planner import plan
+from pgherd.plan.template import template
+from pgherd.sql.parse import parse
+from pgherd.transaction.coordinator import Transaction
+from pgherd.transaction.snapshot import Gates
+
+if TYPE_CHECKING:
+    from pgherd.backend.state import SessionState as _State
+
+DEFAULT_PATH = '"$user", public'
+_REPORTED = (
+    "server_version", "server_encoding", "client_encoding", "application_name", "is_superuser", "session_authorization",
+    "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes", "standard_conforming_strings", "search_path",
+    "default_transaction_read_only", "in_hot_standby", "scram_iterations",
+)  # fmt: skip
+DRAIN_S = 5.0
+
+
+def planned(sql: str, path: tuple[str, ...], cluster: ClusterMap) -> tuple[Planned, ...]:
+    """Every statement of a text with its plan."""
+    return tuple((statement, plan(statement, cluster, path)) for statement in parse(sql))
+
+
+class AdminLender:
+    """Lends the gateway's own connections: for gates, recovery and the like."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def lend(self, group: GroupId) -> ServerLink:
+        return await self._gateway.backends.pool(group, self._gateway.admin).take(DEFAULT_STATE)
+
+    def give_back(self, link: Any, *, reusable: bool = True) -> None:
+        if not reusable:
+            link.close()
+        self._gateway.backends.pool(link.group, self._gateway.admin).give(link)
+
+
+class Gateway:
+    """Made by `open_gateway`; `close` ends it."""
+
+    log = logging.getLogger("pgherd.gateway")
+
+    def __init__(self, settings: GatewaySettings, tls: ssl.SSLContext | None) -> None:
+        self.settings = settings
+        self.tls = tls
+        self.loop = asyncio.get_running_loop()
+        self.admin = Credentials(user=settings.admin_user, password=settings.admin_password)
+        self.backends = Backends(self._connect, PoolLimits(connections=settings.pool_size, wait=settings.pool_wait))
+        self.sessions: dict[int, ClientSession] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.template = template
+        self.stale = False
+        self.changing = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._pids = count(os.getpid() << 8 & 0x3FFFFFFF)
+        self._turn = count()
+        self._paths: dict[tuple[str, ...], PathPlans] = {}
+        self._known: dict[tuple[str, SessionState], dict[str, str]] = {}
+        self._bootstrap: ClusterMap | None = None
+        self.keeper: MapKeeper
+        self.cache: PlanCache
+        self.gates: Gates
+        self.ids: IdSource
+        self.lender = AdminLender(self)
+        self.server: asyncio.Server | None = None
+
+    # ---- beginning and end -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find the cluster, lease an origin for ids, start the background duties, listen."""
+        first = await self._first_map()
+        self.keeper = MapKeeper(self.backends, self.admin, first)
+        self.cache = PlanCache(first, planned)
+        self.keeper.on_change.append(self._map_changed)
+        await self.keeper.refresh()
+        self.gates = Gates(self.lender)
+        self.ids = IdSource(await self._origin())
+        self._spawn(self.keeper.poll(self.settings.epoch_poll))
+        self._spawn(self._tidy())
+        for duty in self._duties():
+            self._spawn(duty)
+        try:
+            self.server = await self.loop.create_server(
+                lambda: ClientSession(self, Startup(self)),
+                self.settings.listen,
+                self.settings.port,
+                backlog=1024,
+                reuse_address=True,
+            )
+        except OSError as error:
+            raise DeployError(
+                f"cannot listen on {self.settings.listen}:{self.settings.port}: {os.strerror(error.errno or 0)}",
+                hint="Another program may use the port; choose one with --port.",
+            ) from error
+
+    def _duties(self) -> Iterable[Any]:
+        with contextlib.suppress(ImportError):
+            from pgherd.controller.duties import run_duties
+
+            yield run_duties(self.lender, lambda: tuple(sorted(self.keeper.map.groups)))
+
+    def _spawn(self, job: Any) -> None:
+        task = self.loop.create_task(job)
+        self.tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("a background duty ended: %s", error, exc_info=error)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on (settings may say 0: any)."""
+        assert self.server is not None
+        return int(self.server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Listen no more, give sessions a moment to finish what they do, end everything."""
+        if self.server is not None:
+            self.server.close()
+        deadline = self.loop.time() + DRAIN_S
+        while any(session.busy for session in self.sessions.values()) and self.loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for session in list(self.sessions.values()):
+            session.fatal(ShuttingDown("the gateway is shutting down", hint="Reconnect."))
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if hasattr(self, "gates"):
+            await self.gates.close()
+        self.backends.close()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(5)
+            self.backends.tidy(self.loop.time())
+
+    # ---- the cluster -----------------------------------------------------------------------------------
+
+    async def _first_map(self) -> ClusterMap:
+        failure: PgherdError = DeployError("no seed node was given")
+        for number, seed in enumerate(self.settings.seeds):
+            node = node_of(seed, GroupId(number))
+            try:
+                link = await connect(node, self.admin, timeout=self.settings.connect_timeout)
+            except PgherdError as error:
+                failure = error
+                continue
+            try:
+                return await store.load(link)
+            finally:
+                link.close()
+        raise DeployError(
+            f"no node of the cluster answers: {failure.message}", hint="Check the seeds, and that the servers run."
+        )
+
+    async def _origin(self) -> int:
+        link = await self.lender.lend(GroupId(0))
+        try:
+            return int((await link.run("SELECT nextval('pgherd.origins')"))[0][0] or 0)
+        finally:
+            self.lender.give_back(link)
+
+    async def _connect(self, group: GroupId, credentials: Credentials) -> ServerLink:
+        known = self.keeper.map.groups.get(group)
+        if known is None:
+            raise GroupDown(f"there is no group {group}")
+        return await connect(known.primary, credentials, timeout=self.settings.connect_timeout)
+
+    def _map_changed(self) -> None:
+        self.cache.renew(self.keeper.map)
+        self._paths.clear()
+        for session in self.sessions.values():
+            if session.local_map is None:
+                session.replan()
+
+    def path_plans(self, state: _State, user: str, own: ClusterMap | None) -> PathPlans:
+        """The plans for a session's search path; `own`: a transaction's private map."""
+        path = parse_path(state.get("search_path") or DEFAULT_PATH, user)
+        if own is not None:
+            cache = PlanCache(own, planned)
+            return PathPlans(path, own, cache.get_all)
+        found = self._paths.get(path)
+        if found is None:
+            if len(self._paths) > 500:
+                self._paths.clear()
+            found = self._paths[path] = PathPlans(path, self.keeper.map, self.cache.get_all)
+        return found
+
+    def any_group(self) -> GroupId:
+        """A group for what any can do, in turn."""
+        groups = tuple(self.keeper.map.groups)
+        return groups[next(self._turn) % len(groups)]
+
+    def spread(self, groups: tuple[GroupId, ...]) -> GroupId:
+        """One of the groups where a federated read may run, in turn."""
+        return groups[next(self._turn) % len(groups)]
+
+    @asynccontextmanager
+    async def changing_map(self, session: ClientSession) -> AsyncIterator[None]:
+        """While the map is being changed, statements outside of transactions wait, so that none meets half of it."""
+        self.changing += 1
+        self._quiet.clear()
+        try:
+            deadline = self.loop.time() + DRAIN_S
+            while self.loop.time() < deadline and any(
+                other.busy and other.tx is None and other is not session and other.active
+                for other in self.sessions.values()
+            ):
+                await asyncio.sleep(0.002)
+            yield
+        finally:
+            self.changing -= 1
+            if not self.changing:
+                self._quiet.set()
+
+    async def settled(self) -> None:
+        """Wait while the map is being changed."""
+        if self.changing:
+            await self._quiet.wait()
+
+    # ---- sessions --------------------------------------------------------------------------------------
+
+    def transaction(
+        self, session: ClientSession, *, isolation: str, modes: str, read_only: bool, explicit: bool
+    ) -> Transaction:
+        """A transaction for a session."""
+        level = isolation or session.state.get("default_transaction_isolation") or "read committed"
+        return Transaction(
+            session,
+            tuple(sorted(self.keeper.map.groups)),
+            gates=self.gates,
+            isolation="read committed" if level == "read uncommitted" else level,
+            modes=modes,
+            read_only=read_only,
+            snapshot=session.options.get("pgherd.snapshot", "on") != "off",
+            explicit=explicit,
+            notice=session.notice_text,
+            progress=self.progress,
+        )
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Progress of long work goes to the log until somebody looks."""
+        self.log.info("%s: %d of %d", what, done, total)
+
+    def joined(self, session: ClientSession) -> None:
+        """A client has logged in."""
+        session.pid = next(self._pids)
+        while session.pid in self.sessions:
+            session.pid = next(self._pids)
+        self.sessions[session.pid] = session
+
+    def cancel(self, pid: int, secret: bytes) -> None:
+        """A CancelRequest: pass it on to the servers where the session's statement runs. Wrong keys are ignored."""
+        session = self.sessions.get(pid)
+        if session is not None and session.secret == secret:
+            self.cancel_session(session)
+
+    def cancel_session(self, session: ClientSession) -> None:
+        """Cancel what a session runs, but never a commit."""
+        if session.tx is not None and session.tx.committing:
+            return
+        links = set(session.active)
+        if session.fast_link is not None:
+            links.add(session.fast_link)
+        for link in links:
+            if link.busy and not link.broken:
+                self._spawn(link.cancel())
+
+    def abandon(self, session: ClientSession) -> None:
+        """The client went away in the middle of a statement: cancel it; `ended` follows."""
+        self.cancel_session(session)
+
+    def ended(self, session: ClientSession) -> None:
+        """A client has gone and nothing of it is under way: roll back, and forget it."""
+        if self.sessions.get(session.pid) is session:
+            del self.sessions[session.pid]
+        for link in session.pinned.values():
+            link.close()
+        session.pinned.clear()
+        tx, session.tx = session.tx, None
+        if tx is not None:
+            self._spawn(tx.rollback())
+
+    async def greeting(self, session: ClientSession) -> dict[str, str]:
+        """What to tell a client about its session; checks that its role may log in and its settings are valid."""
+        if len(self.sessions) >= self.settings.client_max:
+            raise TooManyClients("sorry, too many clients already", hint=f"client_max is {self.settings.client_max}.")
+        session.replan()
+        known = self._known.get((session.user, session.state))
+        if known is None:
+            known = await self._learn(session)
+            if len(self._known) > 1000:
+                self._known.clear()
+            self._known[session.user, session.state] = known
+        return known
+
+    async def _learn(self, session: ClientSession) -> dict[str, str]:
+        for group in sorted(self.keeper.map.groups):
+            try:
+                link = await session.lend(group)
+            except GroupDown:
+                continue
+            shown = {name: link.parameters[name] for name in _REPORTED if name in link.parameters}
+            session.give_back(link)
+            return shown
+        raise GroupDown("no group of the cluster answers", hint="See pgherd status.")
+
+    async def verifier(self, user: str) -> str | None:
+        """The SCRAM verifier of a role as the servers store it; None if it may not log in."""
+        link = await self.lender.lend(GroupId(0))
+        try:
+            name = user.replace("'", "''")
+            rows = await link.run(
+                "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolname = "
+                f"'{name}' AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
+            )
+        finally:
+            self.lender.give_back(link)
+        return rows[0][0] if rows else None
+
+
+class ShuttingDown(PgherdError):
+    """The gateway ends; the connection with it."""
+
+    sqlstate = "57P01"
+
+
+@lru_cache(maxsize=1000)
+def parse_path(text: str, user: str) -> tuple[str, ...]:
+    """The schemas of a search_path setting."""
+    names: list[str] = []
+    rest = text.strip()
+    while rest:
+        if rest[0] == '"':
+            end = rest.find('"', 1)
+            while end >= 0 and rest[end : end + 2] == '""':
+                end = rest.find('"', end + 2)
+            if end < 0:
+                break
+            names.append(rest[1:end].replace('""', '"'))
+            rest = rest[end + 1 :]
+        else:
+            name, _, _ = rest.partition(",")
+            names.append(name.strip().lower())
+            rest = rest[len(name) :]
+        rest = rest.lstrip().removeprefix(",").lstrip()
+    return tuple(user if name == "$user" else name for name in names)
+
+
+def node_of(seed: str, group: GroupId) -> Node:
+    """A node from a libpq URI. Raises BadSetting."""
+    parts = urlsplit(seed)
+    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
+        raise BadSetting(f"seed {seed!r} is not a postgresql:// URI")
+    return Node(
+        id=0,
+        group=group,
+        host=parts.hostname,
+        port=parts.port or 5432,
+        database=unquote(parts.path.lstrip("/")) or "pgherd",
+    )
+
+
+@asynccontextmanager
+async def open_gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
+    """A listening gateway in this event loop, closed at the end of the block."""
+    tls = (
+        tls_context.server_context(settings.tls_cert, settings.tls_key)
+        if settings.tls_cert and settings.tls_key
+        else None
+    )
+    gateway = Gateway(settings, tls)
+    try:
+        await gateway.start()
+        yield gateway
+    finally:
+        await gateway.close()
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Run a gateway until SIGTERM or SIGINT; says "ready" when it listens."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_gateway(settings) as gateway:
+        if settings.ready_file:
+            Path(settings.ready_file).write_text(f"{gateway.port}\n")
+        print("ready", flush=True)
+        await stop.wait()
