@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -23,19 +22,20 @@ STATEMENTS_MAX = 500  # prepared statements kept on one connection
 class Held:
     """An open connection. Used by one task at a time."""
 
-    __slots__ = ("connection", "dirty", "statements")
+    __slots__ = ("connection", "dirty", "generation", "statements")
 
-    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+    def __init__(self, connection: asyncpg.Connection, generation: int = 0) -> None:
         self.connection = connection
-        self.statements: dict[str, PreparedStatement[Any]] = {}
+        self.generation = generation
+        self.statements: dict[str, PreparedStatement] = {}
         self.dirty = False
 
-    async def prepared(self, sql: str, timeout: float | None = None) -> PreparedStatement[Any]:
+    async def prepared(self, sql: str, timeout: float | None = None) -> PreparedStatement:
         """The prepared statement for `sql`, kept for the next time."""
         found = self.statements.get(sql)
         return found if found is not None else await self.prepare(sql, timeout)
 
-    async def prepare(self, sql: str, timeout: float | None = None) -> PreparedStatement[Any]:
+    async def prepare(self, sql: str, timeout: float | None = None) -> PreparedStatement:
         """Prepare `sql` now and keep it; the oldest goes when there are too many."""
         statement = await self.connection.prepare(sql, timeout=timeout)
         if len(self.statements) >= STATEMENTS_MAX:
@@ -53,19 +53,30 @@ class Held:
         return self.connection.is_closed()
 
 
-Connector = Callable[[Group], Awaitable["asyncpg.Connection[Any]"]]
+Connector = Callable[[Group], Awaitable["asyncpg.Connection"]]
 
 
 class GroupPool:
     """At most `size` connections to one group's primary. `take` and `give` are plain calls where nothing must wait."""
 
-    __slots__ = ("_connect", "_idle", "_open", "_waiters", "closed", "group", "size", "wait_max")
+    __slots__ = (
+        "_connect",
+        "_idle",
+        "_open",
+        "_waiters",
+        "closed",
+        "generation",
+        "group",
+        "size",
+        "wait_max",
+    )
 
     def __init__(self, group: Group, connect: Connector, *, size: int, wait_max: float) -> None:
         self.group = group
         self.size = size
         self.wait_max = wait_max
         self.closed = False
+        self.generation = 0
         self._connect = connect
         self._idle: list[Held] = []
         self._open = 0
@@ -81,17 +92,25 @@ class GroupPool:
             held = self._idle.pop()
             if not held.lost:
                 return held
-            self._open -= 1
+            self.drop(held)
         if self.closed:
             raise asyncpg.InterfaceError("the database object is closed")
         if self._open < self.size:
             return await self._opened()
         return await self._next_given()
 
+    async def overdraw(self) -> Held:
+        """A connection at once, a new one if none is idle, even beyond `size`: for transactions, whose number is bounded."""
+        if self._idle:
+            return await self.wait()
+        if self.closed:
+            raise asyncpg.InterfaceError("the database object is closed")
+        return await self._opened()
+
     async def _opened(self) -> Held:
         self._open += 1
         try:
-            return Held(await self._connect(self.group))
+            return Held(await self._connect(self.group), self.generation)
         except BaseException:
             self._gone()
             raise
@@ -111,11 +130,16 @@ class GroupPool:
             if waiter.done() and not waiter.cancelled() and (given := waiter.result()) is not None:
                 self.give(given)
             raise
-        return held if held is not None else await self.wait()
+        return held if held is not None and not held.lost else await self._instead(held)
+
+    async def _instead(self, lost: Held | None) -> Held:
+        if lost is not None:
+            self.drop(lost)
+        return await self.wait()
 
     def give(self, held: Held) -> None:
-        """Take a connection back. A lost or dirty one is closed."""
-        if held.dirty or self.closed or held.connection.is_closed():
+        """Take a connection back. A dirty or outdated one is closed; a lost one is noticed when it is lent again."""
+        if held.dirty or held.generation != self.generation or self.closed:
             self.drop(held)
             return
         waiters = self._waiters
@@ -124,7 +148,10 @@ class GroupPool:
             if not waiter.done():
                 waiter.set_result(held)
                 return
-        self._idle.append(held)
+        if self._open > self.size:
+            self.drop(held)
+        else:
+            self._idle.append(held)
 
     def drop(self, held: Held) -> None:
         """Close a connection that must not be lent again."""
@@ -138,6 +165,11 @@ class GroupPool:
             if not waiter.done():
                 waiter.set_result(None)  # there is room for a new connection: open it
                 return
+
+    def retire(self) -> None:
+        """Let no connection that is open now be lent again."""
+        self.generation += 1
+        self.drop_idle()
 
     def drop_idle(self) -> None:
         """Close what is not lent: settings or codecs changed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -11,7 +13,7 @@ import postgast
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId
-from pgherd.client.held import Held
+from pgherd.client.held import GroupPool, Held
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.errors import GroupDown, ServerError
 
@@ -65,10 +67,11 @@ def server_error(error: asyncpg.PostgresError) -> ServerError:
 class AsyncpgLink:
     """One branch's connection. Statements of several tasks queue up at its lock."""
 
-    __slots__ = ("_group", "_lock", "custom", "held")
+    __slots__ = ("_group", "_lock", "custom", "held", "pool")
 
-    def __init__(self, group: GroupId, held: Held, custom: frozenset[str] = frozenset()) -> None:
-        self._group = group
+    def __init__(self, pool: GroupPool, held: Held, custom: frozenset[str] = frozenset()) -> None:
+        self._group = pool.group.id
+        self.pool = pool
         self._lock = asyncio.Lock()
         self.held = held
         self.custom = custom  # names of types with codecs of the user's own
@@ -80,6 +83,11 @@ class AsyncpgLink:
     @property
     def broken(self) -> bool:
         return self.held.lost
+
+    @property
+    def pid(self) -> int:
+        """The server process behind this connection."""
+        return self.held.connection.get_server_pid()
 
     def _error(self, error: BaseException) -> BaseException:
         if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError):
@@ -94,10 +102,23 @@ class AsyncpgLink:
         async with self._lock:
             try:
                 if head:
-                    await self.held.connection.execute(head)
+                    await self._execute(head)
                 return (await self._texts(last, ())).rows if last else []
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
+
+    async def _execute(self, sql: str) -> None:
+        if not _ENDS.search(sql):
+            await self.held.connection.execute(sql)
+            return
+        # asyncpg cancels on the server what is cancelled here; a cancel during a commit would make it look committed
+        task = asyncio.ensure_future(self.held.connection.execute(sql))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.held.connection.terminate()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
 
     async def part(self, sql: str, params: Params) -> Part:
         """One statement; rows are asyncpg's records."""
@@ -119,6 +140,25 @@ class AsyncpgLink:
                 self.held.forget(sql)
                 raise self._error(error) from error
 
+    async def many(self, sql: str, lists: Sequence[Sequence[Any]]) -> None:
+        """One statement for many argument lists, pipelined."""
+        async with self._lock:
+            try:
+                await (await self._prepared(sql)).executemany(lists)
+            except (asyncpg.PostgresError, *LOST) as error:
+                self.held.forget(sql)
+                raise self._error(error) from error
+
+    async def records(self, schema: str, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
+        """COPY Python records in, binary."""
+        async with self._lock:
+            try:
+                await self.held.connection.copy_records_to_table(
+                    table, schema_name=schema, columns=list(columns), records=records
+                )
+            except (asyncpg.PostgresError, *LOST) as error:
+                raise self._error(error) from error
+
     async def _prepared(self, sql: str) -> Any:
         if len(sql) > 10_000:  # a text made for its values: it will not come again
             return await self.held.connection.prepare(sql, name="")
@@ -132,9 +172,12 @@ class AsyncpgLink:
         if all(_exact(attribute.type, self.custom) for attribute in attributes):
             records = await statement.fetch(*args)
             return TextRows(
-                names=names, types=types, rows=[tuple(map(_text, row)) for row in records], tag=statement.get_statusmsg()
+                names=names,
+                types=types,
+                rows=[tuple(map(_text, row)) for row in records],
+                tag=statement.get_statusmsg(),
             )
-        wrapped = await self._prepared(_as_text(sql, len(names)))
+        wrapped = await self._prepared(_as_text(sql, [attribute.type.name for attribute in attributes]))
         records = await wrapped.fetch(*args)
         tag = wrapped.get_statusmsg()
         return TextRows(names=names, types=types, rows=[tuple(row) for row in records], tag=tag)
@@ -177,7 +220,10 @@ class AsyncpgLink:
 # ---- rows as text -----------------------------------------------------------------------------------------
 
 # Types whose Python value prints as text that PostgreSQL reads back as the same value.
-_EXACT = frozenset({"int2", "int4", "int8", "oid", "bool", "text", "varchar", "name", "uuid", "float8", "numeric", "void"})
+_EXACT = frozenset(
+    {"int2", "int4", "int8", "oid", "bool", "text", "varchar", "name", "uuid", "float8", "numeric", "void"}
+)
+_ENDS = re.compile(r"\b(COMMIT|PREPARE TRANSACTION)\b", re.IGNORECASE)
 _ROWS = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "CALL", "(")
 
 
@@ -195,19 +241,27 @@ def type_name(kind: Any) -> str:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    return ("t" if value else "f") if isinstance(value, bool) else str(value)
 
 
-def _as_text(sql: str, columns: int) -> str:
+def _as_text(sql: str, types: Sequence[str]) -> str:
     """A statement that answers `sql`'s rows as text; also for DELETE ... RETURNING and its kin."""
-    names = [f"c{number}" for number in range(1, columns + 1)]
-    casts = ", ".join(f"{name}::text" for name in names)
+    names = [f"c{number}" for number in range(1, len(types) + 1)]
+    casts = ", ".join(
+        f"CASE WHEN {name} THEN 't' WHEN NOT {name} THEN 'f' END" if kind == "bool" else f"{name}::text"
+        for name, kind in zip(names, types, strict=True)
+    )
     return f"WITH pgherd_rows({', '.join(names)}) AS ({sql}\n) SELECT {casts} FROM pgherd_rows"
 
 
+@lru_cache(maxsize=1000)
 def _cut(sql: str) -> tuple[str, str]:
     """(statements run for their effect, the last one if it answers rows)."""
-    statements = [sql] if ";" not in sql.rstrip().rstrip(";") else [text for text in postgast.split(sql) if text.strip()]
+    statements = (
+        [sql] if ";" not in sql.rstrip().rstrip(";") else [text for text in postgast.split(sql) if text.strip()]
+    )
     if not statements:
         return "", ""
     last = statements[-1].strip().rstrip(";")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Params, Part
@@ -43,7 +43,7 @@ class Step:
 
 async def explain(plan: Explain, params: Params, work: Work) -> Part:
     """One row of text for each line (or one document for the other formats), parts under their headings."""
-    steps, extra = await steps_of(plan.inner, params, work)
+    steps, extra = await steps_of(cast(AnyPlan, plan.inner), params, work)
     route = f"{type(plan.inner).__name__}: {plan.inner.why}".rstrip(": ")
     outputs = [await _explained(plan, step, work) for step in steps]
     if plan.format == "json":
@@ -66,7 +66,7 @@ async def _explained(plan: Explain, step: Step, work: Work) -> list[str]:
     sql = f"{plan.prefix} {step.sql}"
     writes = plan.analyze and plan.inner.write
     if step.reads:
-        async with work.tx.federated(step.group, step.reads) as link:
+        async with work.tx.federated((step.group,), step.reads) as link:
             output = await link.texts(sql, step.params)
     else:
         output = await (await work.tx.branch(step.group, write=writes)).texts(sql, step.params)
@@ -93,7 +93,13 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
             shard = await locate_slowly(inner, params, work.map.keyspaces[inner.keyspace], work)
             label = f"Shard {shard.id} on group {shard.group}"
             return [
-                Step(group=shard.group, shard=shard.id, sql=inner.text.for_shard(shard.id), label=label, params=params)
+                Step(
+                    group=shard.group,
+                    shard=shard.id,
+                    sql=inner.text.for_shard(shard.id),
+                    label=label,
+                    params=params,
+                )
             ], []
         case OneGroup():
             group = work.somewhere if inner.group is None else inner.group
@@ -108,15 +114,13 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
         case Gather():
             return _gather_steps(inner, params), _combine_lines(inner)
         case OnAll():
-            return [
-                Step(group=group, sql=sql, label=f"Group {group}", params=params) for group, sql in inner.sql
-            ], []
+            return [Step(group=group, sql=sql, label=f"Group {group}", params=params) for group, sql in inner.sql], []
         case ReferenceWrite():
             return [
                 Step(group=group, sql=inner.sql, label=f"Group {group}", params=params) for group in work.groups
             ], []
         case InsertSelect():
-            steps, extra = await steps_of(inner.source, params, work)  # type: ignore[arg-type]
+            steps, extra = await steps_of(cast(AnyPlan, inner.source), params, work)
             return steps, [*extra, f"Its rows are divided by shard key into {inner.table.name}"]
         case InsertRows():
             return [], [f"{len(inner.rows_)} row(s), divided by shard key"]

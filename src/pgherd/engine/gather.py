@@ -21,9 +21,8 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
         if sum(len(one.rows) for one in arms) <= plan.row_limit:
-            home = plan.groups[0] if work.prefer not in plan.groups else work.prefer
             sql = plan.combine.replace("{rows}", rows_text(arms))
-            return await links[home].part(sql, params.select(plan.combine_params))
+            return await links[plan.groups[0]].part(sql, params.select(plan.combine_params))
     return await federated(plan.fallback, params, work)
 
 
@@ -48,9 +47,7 @@ def rows_text(arms: Sequence[TextRows]) -> str:
     columns: Sequence[Sequence[str | None]] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     names = [f"c{number}" for number in range(1, len(types) + 1)]
     carried = ["text" if kind.endswith("[]") else kind for kind in types]
-    arrays = ", ".join(
-        f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True)
-    )
+    arrays = ", ".join(f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True))
     plain = f"unnest({arrays}) AS p({', '.join(names)})"
     if carried == list(types):
         return plain
@@ -60,7 +57,5 @@ def rows_text(arms: Sequence[TextRows]) -> str:
 
 async def federated(plan: Federated, params: Params, work: Work) -> Part:
     """The whole statement on one node over `global.*`."""
-    where = work.prefer if work.prefer in plan.groups else plan.groups[0]
-    assert where is not None
-    async with work.tx.federated(where, plan.reads) as link:
+    async with work.tx.federated(plan.groups, plan.reads) as link:
         return await link.part(plan.sql, params)

@@ -46,7 +46,11 @@ def shard_of(key: Key | None, keyspace: Keyspace, *, inserts: bool) -> Shard:
 
 def shown(key: Key, keyspace: Keyspace) -> str:
     """The key as people read it."""
-    return "(" + ", ".join(keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=True)) + ")"
+    return (
+        "("
+        + ", ".join(keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=True))
+        + ")"
+    )
 
 
 def locate(plan: Single, params: Params, keyspace: Keyspace) -> Shard:

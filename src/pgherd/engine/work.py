@@ -25,12 +25,12 @@ class Transaction(Protocol):
         """The branch in `group`, opened when first touched."""
         ...
 
-    def reading(self, groups: Sequence[GroupId]) -> AbstractAsyncContextManager[Mapping[GroupId, Link]]:
-        """The branches in `groups`, all on one consistent snapshot for the length of the block."""
+    def reading(self, groups: Sequence[GroupId], /) -> AbstractAsyncContextManager[Mapping[GroupId, Link]]:
+        """Links to `groups` that see one consistent snapshot, for one statement."""
         ...
 
-    def federated(self, group: GroupId, reads: Sequence[GroupId]) -> AbstractAsyncContextManager[Link]:
-        """The branch in `group`, whose foreign tables see `reads` on one consistent snapshot within the block."""
+    def federated(self, groups: Sequence[GroupId], reads: Sequence[GroupId], /) -> AbstractAsyncContextManager[Link]:
+        """A link to one of `groups` (best first), whose foreign tables see `reads` on one consistent snapshot."""
         ...
 
 
@@ -160,7 +160,9 @@ def name_text(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def answer(work: Work, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str | None]], tag: str) -> Part:
+async def answer(
+    work: Work, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str | None]], tag: str
+) -> Part:
     """Rows of our own making as the caller's wire wants them: a server turns the text into values.
 
     `columns` are (name, type) pairs; values are in text form.

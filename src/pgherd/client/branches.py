@@ -1,0 +1,101 @@
+"""Lends the client's connections to distributed transactions, and bounds how many of those run at once.
+
+A transaction that holds connections of some groups and waits for one of another could wait for ever on its kind. So what
+is bounded is the number of transactions; a connection they need is opened even where the pool has none left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pgherd.catalog.model import GroupId
+from pgherd.client.link import AsyncpgLink
+from pgherd.engine.link import Link
+from pgherd.errors import GroupDown, PgherdError
+from pgherd.transaction.coordinator import Transaction
+from pgherd.transaction.snapshot import Gates
+
+if TYPE_CHECKING:
+    from pgherd.client.database import Database
+
+ISOLATIONS = {
+    None: "read committed",
+    "read_uncommitted": "read committed",
+    "read_committed": "read committed",
+    "repeatable_read": "repeatable read",
+    "serializable": "serializable",
+}
+
+
+class Lender:
+    """`transaction.perform.Lender` over the database's pools."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def lend(self, group: GroupId) -> Link:
+        """A connection of `group`. Raises GroupDown within the time to connect."""
+        pool = self._db.pools.get(group)
+        if pool is None:
+            raise GroupDown(f"group {group} is not in the cluster map")
+        return self._db.link(group, await pool.overdraw())
+
+    def give_back(self, link: Link, *, reusable: bool) -> None:
+        """Take a connection back; one that is not `reusable` is closed."""
+        assert isinstance(link, AsyncpgLink)
+        if not reusable:
+            link.held.dirty = True
+        link.pool.give(link.held)
+
+
+class Slots:
+    """How many transactions may run at once."""
+
+    def __init__(self, count: int, wait_max: float) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._wait_max = wait_max
+
+    async def take(self) -> None:
+        """Wait for one, within the bound."""
+        try:
+            async with asyncio.timeout(self._wait_max):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Crowded(
+                f"no transaction ended within {self._wait_max:g} s, and max_size of them are open",
+                hint="Raise max_size, or look for transactions that stay open.",
+            ) from None
+
+    def give(self) -> None:
+        """One is over."""
+        self._free.release()
+
+
+class Crowded(PgherdError):
+    """Too many transactions of this client are open."""
+
+    sqlstate = "53300"
+    retry = True
+
+
+def begin(db: Database, *, isolation: str | None, readonly: bool, deferrable: bool, explicit: bool) -> Transaction:
+    """A new distributed transaction; nothing is sent yet."""
+    level = ISOLATIONS[isolation]
+    modes = (
+        f"ISOLATION LEVEL {level.upper()}" + (" READ ONLY" if readonly else "") + (" DEFERRABLE" if deferrable else "")
+    )
+    plain = level == "read committed" and not readonly and not deferrable
+    return Transaction(
+        db.lender,
+        tuple(sorted(db.map.groups)),
+        gates=db.gates,
+        isolation=level,
+        modes="" if plain else modes,
+        read_only=readonly,
+        explicit=explicit,
+        notice=db.notice,
+    )
+
+
+__all__ = ["ISOLATIONS", "Crowded", "Gates", "Lender", "Slots", "begin"]

@@ -1,0 +1,332 @@
+"""`Database`: the cluster as one asyncpg-like object. Statements of one shard go straight to its owner.
+
+A statement whose text is known and whose key is among the arguments takes the short way: a dict look-up, the key, the shard,
+an idle connection with the statement prepared on it. Everything else takes `_query`: plan, route, execute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
+
+from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.client import many, statements
+from pgherd.client.branches import Gates, Lender, Slots
+from pgherd.client.held import GroupPool, Held
+from pgherd.client.link import LOST, AsyncpgLink, PythonParams
+from pgherd.client.maps import MapKeeper
+from pgherd.client.options import Codec, Options
+from pgherd.client.queries import Queries, Record, Want, users_error
+from pgherd.client.routes import Route, route_for
+from pgherd.client.transaction import Transaction
+from pgherd.engine.execute import execute
+from pgherd.engine.ids import IdSource
+from pgherd.engine.link import Part
+from pgherd.engine.plans_cache import PlanCache
+from pgherd.engine.stale import is_stale
+from pgherd.errors import OutcomeUnknown, PgherdError
+from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
+
+ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
+Lent = tuple[GroupPool, Held, PreparedStatement, Route]
+
+
+class Database(Queries):
+    """A connected cluster. Many tasks may use it at once.
+
+    Inside `async with db.transaction():` the task's statements, and those of tasks it starts there, belong to the transaction;
+    several tasks in one transaction take turns on a group's connection.
+    """
+
+    def __init__(self, options: Options, map_: ClusterMap) -> None:
+        self.options = options
+        self.map = map_
+        self.pools: dict[GroupId, GroupPool] = {}
+        self.codecs: list[Codec] = []
+        self.listeners: list[Callable[[str], None]] = []
+        self.plans = PlanCache(map_, statements.planned)
+        self.maps = MapKeeper(self.pools, self._renew)
+        self.lender = Lender(self)
+        self.gates = Gates(self.lender)
+        self.slots = Slots(options.max_size, options.wait_max)
+        self._ids: IdSource | None = None
+        self.current: ContextVar[Transaction | None] = ContextVar("pgherd_transaction", default=None)
+        self._routes: dict[str, Route] = {}
+        self._turn = 0
+        self._renew(map_)
+
+    # ---- the map -----------------------------------------------------------------------------------------
+
+    def _renew(self, map_: ClusterMap) -> None:
+        """Work with another map from now on."""
+        self.map = map_
+        self.plans.renew(map_)
+        self._routes.clear()
+        for group, members in map_.groups.items():
+            pool = self.pools.get(group)
+            if pool is not None and pool.group.primary == members.primary:
+                continue
+            if pool is not None:
+                pool.closed = True
+                pool.drop_idle()
+            options = self.options
+            self.pools[group] = GroupPool(members, self._connect, size=options.max_size, wait_max=options.wait_max)
+
+    async def refresh(self) -> None:
+        """Read the cluster map again. Needed by nobody in the ordinary course: statements notice changes themselves."""
+        await self.maps.refresh()
+
+    async def _connect(self, group: Any) -> asyncpg.Connection:
+        connection = await self.options.to(group)
+        for codec in self.codecs:
+            await _apply(connection, codec)
+        return connection
+
+    # ---- the short way ---------------------------------------------------------------------------------
+
+    def _lend(self, query: str, args: Sequence[Any]) -> Lent | None:
+        """An idle connection of the right group with the statement prepared, if all of that is at hand."""
+        route = self._routes.get(query)
+        if route is None or self.current.get() is not None:
+            return None
+        target = route.target(args)
+        if target is None:
+            return None
+        pool, text = target
+        held = pool.take()
+        if held is None:
+            return None
+        statement = held.statements.get(text)
+        if statement is None:
+            pool.give(held)
+            return None
+        return pool, held, statement, route
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]:
+        """All rows."""
+        lent = self._lend(query, args)
+        if lent is not None:
+            try:
+                return await lent[2].fetch(*args, timeout=timeout)
+            except Exception as error:
+                await self._missed(error, lent)
+            finally:
+                lent[0].give(lent[1])
+        return (await self._query(query, args, "rows", timeout)).rows
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None:
+        """The first row, or None."""
+        lent = self._lend(query, args)
+        if lent is not None:
+            try:
+                return await lent[2].fetchrow(*args, timeout=timeout)
+            except Exception as error:
+                await self._missed(error, lent)
+            finally:
+                lent[0].give(lent[1])
+        rows = (await self._query(query, args, "row", timeout)).rows
+        return rows[0] if rows else None
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+        """One value of the first row, or None if there is no row."""
+        lent = self._lend(query, args)
+        if lent is not None:
+            try:
+                return await lent[2].fetchval(*args, column=column, timeout=timeout)
+            except Exception as error:
+                await self._missed(error, lent)
+            finally:
+                lent[0].give(lent[1])
+        rows = (await self._query(query, args, "row", timeout)).rows
+        return rows[0][column] if rows else None
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """The command tag. Without arguments `query` may hold several statements; they run as one transaction."""
+        lent = self._lend(query, args)
+        if lent is not None:
+            try:
+                await lent[2].fetch(*args, timeout=timeout)
+                return lent[2].get_statusmsg()
+            except Exception as error:
+                await self._missed(error, lent)
+            finally:
+                lent[0].give(lent[1])
+        return await super().execute(query, *args, timeout=timeout)
+
+    async def _missed(self, error: Exception, lent: Lent) -> None:
+        """Return if the statement may be sent again the long way, else raise what the caller should see."""
+        _, held, _, route = lent
+        if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+            held.statements.clear()
+            return
+        if isinstance(error, asyncpg.PostgresError) and is_stale(statements.as_server_error(error)):
+            await self.refresh()
+            return
+        if isinstance(error, LOST) and held.lost:
+            if route.write and not isinstance(error, asyncpg.InterfaceError):  # that one is raised before sending
+                raise OutcomeUnknown("the connection was lost during a statement that writes") from error
+            return
+        raise error
+
+    # ---- the long way ------------------------------------------------------------------------------------
+
+    async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
+        async with asyncio.timeout(timeout):
+            transaction = self.active
+            if transaction is not None:
+                return await transaction.query(query, args, want)
+            return await self._again(lambda: self._autocommit(query, args, want))
+
+    async def _script(self, query: str, timeout: float | None) -> str:
+        async with asyncio.timeout(timeout):
+            transaction = self.active
+            if transaction is not None:
+                return await transaction.script(query)
+            planned = await self._again(lambda: self._plan_all(query))
+            if len(planned) == 1:
+                return (await self._again(lambda: self._autocommit(query, (), "tag"))).tag
+            return await self._again(lambda: self._together(query))
+
+    async def _many(self, query: str, args: Iterable[Sequence[Any]], timeout: float | None) -> None:
+        async with asyncio.timeout(timeout):
+            lists = list(args)
+            await self._again(lambda: many.execute_many(self, query, lists))
+
+    @property
+    def active(self) -> Transaction | None:
+        """The transaction that this task is in."""
+        transaction = self.current.get()
+        return transaction if transaction is not None and transaction.open else None
+
+    async def _again(self, job: Callable[[], Any]) -> Any:
+        """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await job()
+            except PgherdError as error:
+                if attempt == ATTEMPTS - 1 or not is_stale(error):
+                    raise users_error(error) from error.__cause__
+                if not await self.maps.check(self.map.epoch):
+                    await asyncio.sleep(0.01 * 2**attempt)  # a change under way: its commit has not reached every group
+        raise AssertionError("unreachable")
+
+    async def _plan_all(self, query: str) -> Any:
+        return self.plans.get_all(query, self.options.path)
+
+    async def planned(self, query: str) -> AnyPlan:
+        """The plan of one statement, made with a map that knows its names if any does."""
+        plan = statements.one(self.plans, query, self.options.path)
+        if isinstance(plan, OneGroup) and plan.unknown and await self.maps.check(self.map.epoch):
+            plan = statements.one(self.plans, query, self.options.path)
+        return plan
+
+    async def _autocommit(self, query: str, args: Sequence[Any], want: Want) -> Part:
+        plan = await self.planned(query)
+        statements.check(plan, in_transaction=False)
+        if isinstance(plan, Single | OneGroup):
+            found = await statements.straight(self, plan, query, args, want)
+            if found is not None:
+                return found
+        elif not plan.in_transaction:
+            return await statements.everywhere(self, plan)
+        return await self.distributed(plan, args)
+
+    def remember(self, query: str, plan: Single) -> None:
+        """Let the next execution of `query` take the short way."""
+        if query not in self._routes and len(self._routes) < 10_000 and len(query) < 10_000:
+            route = route_for(plan, self.map, self.pools)
+            if route is not None:
+                self._routes[query] = route
+
+    async def distributed(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
+        """One statement as a distributed transaction of its own."""
+        async with self.alone() as transaction:
+            part = await execute(plan, PythonParams(args), await transaction.work(args))
+        if isinstance(plan, Ddl | Call):
+            await self.refresh()
+        return part
+
+    async def _together(self, query: str) -> str:
+        """Several statements as one transaction."""
+        async with self.transaction() as transaction:
+            return await transaction.script(query)
+
+    def alone(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction for one statement: committed at the block's end, rolled back on any error."""
+        return Transaction(self).alone()
+
+    def anywhere(self) -> GroupId:
+        """A group for what any group can answer; another one each time."""
+        self._turn += 1
+        groups = list(self.pools)
+        return groups[self._turn % len(groups)]
+
+    def link(self, group: GroupId, held: Held) -> AsyncpgLink:
+        """A lent connection as the engine's link."""
+        return AsyncpgLink(self.pools[group], held, frozenset(codec.name for codec in self.codecs))
+
+    async def id_source(self) -> IdSource:
+        """The source of generated ids: its origin is leased when first needed."""
+        if self._ids is None:
+            held = await self.pools[GroupId(0)].wait()
+            try:
+                rows = await self.link(GroupId(0), held).run("SELECT nextval('pgherd.origins')")
+            finally:
+                self.pools[GroupId(0)].give(held)
+            self._ids = IdSource(int(rows[0][0] or 0))
+        return self._ids
+
+    def notice(self, text: str) -> None:
+        """Notices of distributed statements go to the log listeners."""
+        for listener in self.listeners:
+            listener(text)
+
+    # ---- transactions ------------------------------------------------------------------------------------
+
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        """`async with db.transaction() as tx:`; inside another one of the same task it is a savepoint."""
+        return Transaction(self, isolation=isolation, readonly=readonly, deferrable=deferrable, parent=self.active)
+
+    # ---- settings and the end -------------------------------------------------------------------------------
+
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[..., Any],
+        decoder: Callable[..., Any],
+        format: str = "text",
+    ) -> None:
+        """Encode and decode a type in your own way, on every connection from now on."""
+        codec = Codec(name=typename, schema=schema, encoder=encoder, decoder=decoder, format=format)
+        self.codecs.append(codec)
+        for pool in self.pools.values():
+            pool.retire()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.gates.close()
+        for pool in list(self.pools.values()):
+            await pool.close()
+
+    async def __aenter__(self) -> Database:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _apply(connection: asyncpg.Connection, codec: Codec) -> None:
+    kind: Any = codec.format
+    await connection.set_type_codec(
+        codec.name, schema=codec.schema, encoder=codec.encoder, decoder=codec.decoder, format=kind
+    )

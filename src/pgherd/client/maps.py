@@ -1,0 +1,62 @@
+"""Keeps a client's cluster map current: loads it, compares epochs, replaces it for everybody at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pgherd.catalog import store
+from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.client.held import GroupPool
+from pgherd.client.link import AsyncpgLink
+from pgherd.errors import GroupDown
+
+T = TypeVar("T")
+
+
+class MapKeeper:
+    """Refreshes are shared: who asks while one runs waits for the next, which starts after the question."""
+
+    def __init__(self, pools: dict[GroupId, GroupPool], changed: Callable[[ClusterMap], None]) -> None:
+        self._pools = pools
+        self._changed = changed
+        self._lock = asyncio.Lock()
+        self._asked = 0
+        self._loaded = 0
+
+    async def refresh(self) -> None:
+        """Load the map; it is at least as new as this call. Raises GroupDown if no group answers."""
+        self._asked += 1
+        mine = self._asked
+        async with self._lock:
+            if self._loaded >= mine:
+                return
+            until = self._asked
+            loaded = await self._somewhere(store.load)
+            self._loaded = until
+            self._changed(loaded)
+
+    async def check(self, epoch: int) -> bool:
+        """Whether the map is newer than `epoch`; then it has been refreshed. One round trip otherwise."""
+        if await self._somewhere(store.epoch) == epoch:
+            return False
+        await self.refresh()
+        return True
+
+    async def _somewhere(self, job: Callable[[AsyncpgLink], Awaitable[T]]) -> T:
+        """Ask group 0, or where it does not answer the next group that does."""
+        failure = GroupDown("the cluster map names no group")
+        for _, pool in sorted(self._pools.items()):
+            try:
+                held = await pool.wait()
+            except GroupDown as error:
+                failure = error
+                continue
+            try:
+                return await job(AsyncpgLink(pool, held))
+            except GroupDown as error:
+                failure = error
+            finally:
+                pool.give(held)
+        raise failure

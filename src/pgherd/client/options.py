@@ -1,0 +1,94 @@
+"""How a client connects: what `pgherd.connect` was given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import asyncpg
+
+from pgherd.catalog.model import Group
+from pgherd.client.held import down
+from pgherd.errors import BadSetting, GroupDown
+
+# Settings that would change what routed statements mean, or break distributed commits.
+_FIXED = frozenset({"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """One call of set_type_codec."""
+
+    name: str
+    schema: str
+    encoder: Callable[..., Any]
+    decoder: Callable[..., Any]
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`max_size`: connections to one group. Times in seconds: `connect_timeout` for a connection to come up,
+    `wait_max` for one to come free, `command_timeout` for a statement (None: no bound).
+    `asyncpg`: further keyword arguments of asyncpg.connect (ssl, user, password ...).
+    """
+
+    dsn: str | None
+    max_size: int = 10
+    connect_timeout: float = 5.0
+    wait_max: float = 30.0
+    command_timeout: float | None = None
+    server_settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    asyncpg: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1:
+            raise BadSetting("max_size must be at least 1")
+        for name in self.server_settings:
+            if name.lower() in _FIXED:
+                raise BadSetting(f"server setting {name} cannot be changed by a client")
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The search path: schema names, without those that never hold tables of the map."""
+        text = self.server_settings.get("search_path", "public")
+        names = (part.strip().strip('"') for part in text.split(","))
+        return tuple(name for name in names if name and name != "$user")
+
+    def replace(self, **changes: Any) -> Options:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)
+
+    async def first(self) -> asyncpg.Connection:
+        """A connection to what the DSN names: a gateway or any node."""
+        try:
+            return await self._connection()
+        except (OSError, TimeoutError) as error:
+            raise GroupDown(
+                f"cannot connect to {self.dsn or 'the default server'}: {error or type(error).__name__}"
+            ) from error
+
+    async def to(self, group: Group) -> asyncpg.Connection:
+        """A connection to a group's primary. Raises GroupDown within `connect_timeout`."""
+        node = group.primary
+        try:
+            return await self._connection(host=node.host, port=node.port, database=node.database)
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.CannotConnectNowError,
+            asyncpg.PostgresConnectionError,
+        ) as error:
+            raise down(group.id, f"{node.host}:{node.port}", error) from error
+
+    async def _connection(self, **where: Any) -> asyncpg.Connection:
+        settings = {"application_name": "pgherd", **self.server_settings}
+        return await asyncpg.connect(
+            self.dsn,
+            timeout=cast(int, self.connect_timeout),  # asyncpg takes fractions as well
+            command_timeout=self.command_timeout,
+            server_settings=settings,
+            **{**self.asyncpg, **where},
+        )

@@ -1,0 +1,63 @@
+"""The short way: statements of one shard, whose key is among the arguments, once their text is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pgherd.catalog import keys
+from pgherd.catalog.model import ClusterMap, GroupId, Key, Shard, ShardId
+from pgherd.client.held import GroupPool
+from pgherd.plan.plans import AnyPlan, Param, Single
+
+# A key of exactly this Python type is its own canonical value. (bool is not int here: its type differs.)
+_SAME: Mapping[str, type] = {
+    "smallint": int,
+    "integer": int,
+    "bigint": int,
+    "text": str,
+    "character varying": str,
+}
+Target = tuple[GroupPool, str]
+
+
+class Route:
+    """Where a statement's text goes for given arguments. Made for one map; a new map drops all routes."""
+
+    __slots__ = ("_locate", "_number", "_same", "_sources", "_targets", "write")
+
+    def __init__(self, plan: Single, map_: ClusterMap, pools: Mapping[GroupId, GroupPool]) -> None:
+        keyspace = map_.keyspaces[plan.keyspace]
+        self.write = plan.write
+        self._locate: Callable[[Key], Shard | None] = keyspace.locate
+        self._sources = [
+            (source.number - 1, kind)
+            for source, kind in zip(plan.key, keyspace.key_types, strict=True)
+            if isinstance(source, Param)
+        ]
+        one = len(self._sources) == 1
+        self._number = self._sources[0][0] if one else 0
+        self._same = _SAME.get(self._sources[0][1]) if one else None
+        self._targets: dict[ShardId, Target] = {
+            shard.id: (pools[shard.group], plan.text.for_shard(shard.id)) for shard in keyspace.shards
+        }
+
+    def target(self, args: Sequence[Any]) -> Target | None:
+        """The pool and the shard's text, or None: take the long way (NULL, odd values, too few arguments)."""
+        try:
+            if self._same is not None:
+                value = args[self._number]
+                key: Key = (value,) if type(value) is self._same else (keys.decode_python(self._sources[0][1], value),)
+            else:
+                key = tuple(keys.decode_python(kind, args[at]) for at, kind in self._sources)
+            shard = self._locate(key)
+        except Exception:  # whatever is wrong with it, the long way says so properly
+            return None
+        return self._targets[shard.id] if shard is not None else None
+
+
+def route_for(plan: AnyPlan, map_: ClusterMap, pools: Mapping[GroupId, GroupPool]) -> Route | None:
+    """A route, if the plan can take the short way: one shard, every key column an argument, no session state."""
+    if not isinstance(plan, Single) or plan.pin or not all(isinstance(source, Param) for source in plan.key):
+        return None
+    return Route(plan, map_, pools)

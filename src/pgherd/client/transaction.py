@@ -1,0 +1,250 @@
+"""`async with db.transaction() as tx:` over any number of groups; nested ones are savepoints.
+
+Branches open when they are first touched. Statements on `db` in the same task, and in tasks started inside the block,
+belong to the transaction until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from pgherd.client import branches, many, statements
+from pgherd.client.link import AsyncpgLink, PythonParams
+from pgherd.client.queries import Queries, Want, users_error
+from pgherd.engine.execute import execute
+from pgherd.engine.link import Part
+from pgherd.engine.stale import is_stale
+from pgherd.engine.work import Work
+from pgherd.errors import PgherdError, StaleMap
+from pgherd.plan.plans import AnyPlan, Call, Ddl
+from pgherd.transaction import coordinator
+
+if TYPE_CHECKING:
+    from pgherd.client.database import Database
+
+
+class Transaction(Queries):
+    """A transaction, or (with `parent`) a savepoint inside one. Also has fetch, execute and the others itself."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        parent: Transaction | None = None,
+    ) -> None:
+        if isolation not in branches.ISOLATIONS:
+            raise ValueError(f"isolation is expected to be one of {set(branches.ISOLATIONS)}, got {isolation!r}")
+        if parent is not None and isolation not in (None, parent.root.isolation):
+            raise asyncpg.InterfaceError("nested transaction has a different isolation level than the outer one")
+        self.db = db
+        self.isolation = isolation
+        self.parent = parent
+        self.root: Transaction = parent.root if parent is not None else self
+        self.open = False
+        self._readonly = readonly
+        self._deferrable = deferrable
+        self._name = ""
+        # of the root only
+        self._coordinator: coordinator.Transaction | None = None
+        self._savepoints = 0
+        self._changes_map = False
+        self._turn = asyncio.Lock()
+
+    @property
+    def id(self) -> str:
+        """The transaction's id: ask `db.outcome(id)` for its outcome, also after a lost connection."""
+        return self._started().id
+
+    def _started(self) -> coordinator.Transaction:
+        found = self.root._coordinator
+        if found is None:
+            raise asyncpg.InterfaceError("the transaction is not started")
+        return found
+
+    # ---- begin and end --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin. Nothing is sent until a statement needs a group."""
+        if self.open:
+            raise asyncpg.InterfaceError("cannot start; the transaction is already started")
+        if self.parent is None:
+            await self._begin(explicit=True)
+        else:
+            self.root._savepoints += 1
+            self._name = f"pgherd_{self.root._savepoints}"
+            await self._started().savepoint(self._name)
+        self.open = True
+        self.db.current.set(self)
+
+    async def _begin(self, *, explicit: bool) -> None:
+        await self.db.slots.take()
+        self._coordinator = branches.begin(
+            self.db,
+            isolation=self.isolation,
+            readonly=self._readonly,
+            deferrable=self._deferrable,
+            explicit=explicit,
+        )
+
+    async def commit(self) -> None:
+        """Commit; of a nested one: release its savepoint. Raises OutcomeUnknown if nobody can tell whether it committed."""
+        started = self._started()
+        if started.failed:
+            await self.rollback()
+            raise asyncpg.InFailedSQLTransactionError("the transaction had failed and was rolled back")
+        self._end()
+        try:
+            if self.parent is not None:
+                await started.release(self._name)
+            else:
+                await self._commit()
+        except PgherdError as error:
+            raise users_error(error) from error.__cause__
+        if self.parent is None and self._changes_map:
+            await self.db.refresh()
+
+    async def rollback(self) -> None:
+        """Undo everything since `start`."""
+        started = self._started()
+        self._end()
+        if self.parent is not None:
+            await started.rollback_to(self._name)
+            return
+        try:
+            await started.rollback()
+        finally:
+            self.db.slots.give()
+
+    async def _commit(self) -> None:
+        try:
+            await self._started().commit()
+        finally:
+            self.db.slots.give()
+
+    def _end(self) -> None:
+        if not self.open:
+            raise asyncpg.InterfaceError("the transaction is already over")
+        self.open = False
+        if self.db.current.get() is self:
+            self.db.current.set(self.parent)
+
+    async def __aenter__(self) -> Transaction:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not self.open:  # the block ended it by hand
+            return
+        if kind is None:
+            await self.commit()
+        else:
+            await self.rollback()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[Transaction]:
+        """One statement's own transaction: it is nobody's `current`, and errors stay the engine's."""
+        await self._begin(explicit=False)
+        self.open = True
+        try:
+            yield self
+        except BaseException:
+            await self.rollback()
+            raise
+        self.open = False
+        await self._commit()
+
+    # ---- statements -------------------------------------------------------------------------------------------
+
+    async def work(self, args: Sequence[Any] = ()) -> Work:
+        """What the engine needs for one statement in this transaction."""
+        started = self._started()
+        return Work(
+            tx=started,
+            map=self.db.map,
+            ids=await self.db.id_source(),
+            params=PythonParams(args),
+            prefer=next(iter(started.branches), None),
+            notice=started.notice,
+            progress=started.progress,
+        )
+
+    async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
+        async with asyncio.timeout(timeout):
+            return await self.query(query, args, want)
+
+    async def _script(self, query: str, timeout: float | None) -> str:
+        async with asyncio.timeout(timeout):
+            return await self.script(query)
+
+    async def _many(self, query: str, args: Iterable[Sequence[Any]], timeout: float | None) -> None:
+        async with asyncio.timeout(timeout), self.stepping():
+            await many.in_transaction(self, query, list(args))
+
+    async def query(self, query: str, args: Sequence[Any], want: Want) -> Part:
+        """One statement; errors are the caller's kind."""
+        del want
+        async with self.stepping():
+            return await self.step(await self.planned(query), args)
+
+    async def script(self, query: str) -> str:
+        """Statements without arguments; the last one's tag."""
+        tag = ""
+        async with self.stepping():
+            for _, plan in self.db.plans.get_all(query, self.db.options.path):
+                tag = (await self.step(plan, ())).tag
+        return tag
+
+    async def planned(self, query: str) -> AnyPlan:
+        """The statement's plan, with a map that knows its names if any does."""
+        return await self.db.planned(query)
+
+    async def step(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
+        """Carry out one plan in this transaction."""
+        statements.check(plan, in_transaction=True)
+        if not plan.in_transaction:
+            raise asyncpg.ActiveSQLTransactionError(f"{plan.tag} cannot run inside a transaction block")
+        if isinstance(plan, Ddl | Call):
+            self.root._changes_map = True
+        if plan.pin:
+            self._pin()
+        return await execute(plan, PythonParams(args), await self.work(args))
+
+    def _pin(self) -> None:
+        """What the statement leaves behind must not be met by others: these connections are closed afterwards."""
+        for branch in self._started().branches.values():
+            branch.pinned = True
+            assert isinstance(branch.link, AsyncpgLink)
+            branch.link.held.dirty = True
+
+    @asynccontextmanager
+    async def stepping(self) -> AsyncGenerator[None]:
+        """The frame of each statement: after an error the transaction takes nothing but a rollback, as in PostgreSQL."""
+        started = self._started()
+        async with self.root._turn:
+            if not self.open:
+                raise asyncpg.InterfaceError("the transaction is over")
+            if started.failed:
+                raise asyncpg.InFailedSQLTransactionError(
+                    "current transaction is aborted, commands ignored until end of transaction block"
+                )
+            try:
+                yield
+            except PgherdError as error:
+                started.failed = True
+                if is_stale(error):
+                    await self.db.refresh()
+                    raise StaleMap(
+                        "the cluster map changed during the transaction", hint="Run the transaction again."
+                    ) from error
+                raise users_error(error) from error.__cause__
+            except BaseException:
+                started.failed = True
+                raise

@@ -1,0 +1,160 @@
+"""INSERTs whose rows are divided over shards: VALUES lists (InsertRows) and query results (InsertSelect)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgherd.catalog import keys
+from pgherd.catalog.model import GroupId, Key, Keyspace, ShardId
+from pgherd.engine.link import Params, Part, Row
+from pgherd.engine.route import canonical, evaluated, locate_slowly, shard_of
+from pgherd.engine.scatter import all_shards, insert_answer, insert_rows_text, shards_by_group
+from pgherd.engine.work import Work, merged, quoted, side_by_side
+from pgherd.errors import Refused
+from pgherd.plan.plans import (
+    Const,
+    Expr,
+    Federated,
+    Gather,
+    InsertRow,
+    InsertRows,
+    InsertSelect,
+    KeySource,
+    NewId,
+    OneGroup,
+    Param,
+    Single,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was evaluated or generated, as text, by the identity of its source in the plan."""
+
+    values: dict[int, str | None]
+
+    def text(self, source: NewId | Expr) -> str | None:
+        return self.values[id(source)]
+
+
+async def insert_rows(plan: InsertRows, params: Params, work: Work) -> Part:
+    """Evaluate and generate what the keys need, divide the rows, insert each shard's with one statement."""
+    keyspace = work.map.keyspaces[plan.keyspace]
+    filled = await _fill(plan, params, work)
+    divided: dict[ShardId, list[InsertRow]] = {}
+    for row in plan.rows_:
+        key = await _key(row.key, filled, keyspace, params, work)
+        divided.setdefault(shard_of(key, keyspace, inserts=True).id, []).append(row)
+    by_group = shards_by_group(divided, all_shards(work))
+
+    async def in_group(group: GroupId) -> Part:
+        link = await work.tx.branch(group)
+        parts: list[Part] = []
+        for shard in by_group[group]:
+            sql, numbers = render(plan, shard, divided[shard], filled)
+            parts.append(await link.part(sql, params.select(numbers)))
+        return merged(parts)
+
+    parts = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
+    return merged(list(parts.values()))
+
+
+async def _fill(plan: InsertRows, params: Params, work: Work) -> Filled:
+    values: dict[int, str | None] = {}
+    plain: list[Expr] = []
+    for row in plan.rows_:
+        for source in (*row.parts, *row.key):
+            if id(source) in values:
+                continue
+            if isinstance(source, NewId):
+                values[id(source)] = str(work.ids.next())
+            elif isinstance(source, Expr):
+                values[id(source)] = None
+                if source.params:
+                    values[id(source)] = await evaluated(source.sql, params.select(source.params), work)
+                else:
+                    plain.append(source)
+    if plain:
+        link = await work.tx.branch(work.somewhere, write=False)
+        sql = "SELECT " + ", ".join(f"({source.sql})::text" for source in plain)
+        answer = await link.texts(sql, work.nothing)
+        values.update({id(source): text for source, text in zip(plain, answer.rows[0], strict=True)})
+    return Filled(values)
+
+
+async def _key(
+    sources: Sequence[KeySource], filled: Filled, keyspace: Keyspace, params: Params, work: Work
+) -> Key | None:
+    values: list[object] = []
+    for source, kind in zip(sources, keyspace.key_types, strict=True):
+        try:
+            if isinstance(source, Param):
+                values.append(params.key(source.number, kind))
+                continue
+            text = source.text if isinstance(source, Const) else filled.text(source)
+            values.append(None if text is None else keys.decode_text(kind, text))
+        except keys.Undecodable:
+            if isinstance(source, Param):
+                text = await evaluated(f"$1::{kind}", params.select((source.number,)), work)
+            else:
+                text = source.text if isinstance(source, Const) else filled.text(source)
+                text = await evaluated(f"{quoted(text)}::{kind}", work.nothing, work)
+            values.append(canonical(kind, text))
+    return None if None in values else tuple(values)
+
+
+def render(plan: InsertRows, shard: ShardId, rows: Sequence[InsertRow], filled: Filled) -> tuple[str, tuple[int, ...]]:
+    """One shard's statement, and the numbers of the parameters that it uses, in their new order."""
+    numbers: dict[int, int] = {}
+
+    def piece(part: str | Param | NewId | Expr) -> str:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, Param):
+            return f"${numbers.setdefault(part.number, len(numbers) + 1)}"
+        return quoted(filled.text(part))
+
+    values = ", ".join("".join(map(piece, row.parts)) for row in rows)
+    sql = plan.head.for_shard(shard) + values + "".join(map(piece, plan.tail))
+    return sql, tuple(numbers)
+
+
+async def insert_select(plan: InsertSelect, params: Params, work: Work) -> Part:
+    """Read the source first, all of it (it may read the target), then insert its rows shard by shard in batches."""
+    rows = await source_rows(plan, params, work)
+    return insert_answer(await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work))
+
+
+async def source_rows(plan: InsertSelect, params: Params, work: Work) -> list[Row]:
+    """The rows of the query that feeds an INSERT, in text form."""
+    source = plan.source
+    match source:
+        case Single():
+            keyspace = work.map.keyspaces[source.keyspace]
+            shard = await locate_slowly(source, params, keyspace, work)
+            link = await work.tx.branch(shard.group, write=source.write)
+            return (await link.texts(source.text.for_shard(shard.id), params)).rows
+        case OneGroup():
+            group = work.somewhere if source.group is None else source.group
+            link = await work.tx.branch(group, write=source.write)
+            return (await link.texts(source.sql, params)).rows
+        case Gather() if source.combine is None:
+            async with work.tx.reading(source.groups) as links:
+
+                async def arm(group: GroupId) -> list[Row]:
+                    return (await links[group].texts(source.arm, params)).rows
+
+                arms = await side_by_side(source.groups, arm, limit=work.bounds.parallel)
+            return [row for rows in arms.values() for row in rows]
+        case Gather():
+            return await _federated_rows(source.fallback, params, work)
+        case Federated():
+            return await _federated_rows(source, params, work)
+        case _:
+            raise Refused("this query cannot feed an INSERT", hint="Run it first, then insert its rows.")
+
+
+async def _federated_rows(source: Federated, params: Params, work: Work) -> list[Row]:
+    async with work.tx.federated(source.groups, source.reads) as link:
+        return (await link.texts(source.sql, params)).rows
