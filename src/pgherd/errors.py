@@ -122,6 +122,12 @@ class SnapshotBusy(PgherdError):
     retry = True
 
 
+class BadPassword(PgherdError):
+    """Who logs in could not prove to be the role. The same words whether the role exists or not."""
+
+    sqlstate = "28P01"
+
+
 class ProtocolViolation(PgherdError):
     """The peer broke the wire protocol; the connection ends."""
 
