@@ -16,7 +16,7 @@ from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
 from pgherd.backend.units import Collector, CopyOut, Unit
 from pgherd.catalog.model import GroupId, Node
-from pgherd.engine.link import Part, Row, TextRows
+from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.engine.params import BoundParams
 from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.gateway import scram, wire
@@ -32,7 +32,8 @@ COPY_CHUNK_BYTES = 64 * 1024
 def text_row(message: bytes) -> Row:
     """The values of a DataRow message whose columns are in text form."""
     return tuple(
-        value if value is None else value.decode("utf-8", "replace") for value in wire.read_data_row(message[5:])
+        value if value is None else value.decode("utf-8", "replace")
+        for value in wire.read_data_row(message[5:])
     )
 
 
@@ -129,7 +130,9 @@ class ServerLink(asyncio.Protocol):
         return end
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(GroupDown(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})"))
+        self._fail(
+            GroupDown(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})")
+        )
 
     def _fail(self, error: PgherdError) -> None:
         if self._lost is not None:
@@ -239,14 +242,16 @@ class ServerLink(asyncio.Protocol):
         bind = b"B" + (len(tail) + 6).to_bytes(4, "big") + b"\0\0" + tail
         return wire.parse("", sql, oids) + bind + DESCRIBE_PORTAL + EXECUTE_ALL + SYNC
 
-    async def part(self, sql: str, params: BoundParams) -> Part:
+    async def part(self, sql: str, params: Params) -> Part:
+        assert isinstance(params, BoundParams)
         unit = await self._collect(self.bound(sql, params))
         columns = unit.description
         if columns is not None and self.types is not None:
             columns = self.types.row_description(columns)
         return Part(rows=unit.rows, tag=unit.tag, columns=columns)
 
-    async def texts(self, sql: str, params: BoundParams) -> TextRows:
+    async def texts(self, sql: str, params: Params) -> TextRows:
+        assert isinstance(params, BoundParams)
         unit = await self._collect(self.bound(sql, params.as_text()))
         fields = wire.read_row_description(unit.description[5:]) if unit.description else ()
         await self._learn_types({field.oid for field in fields})
@@ -378,7 +383,9 @@ async def connect(
     try:
         async with asyncio.timeout(timeout):
             # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
-            _, link = await loop.create_connection(lambda: ServerLink(node, loop), node.host, node.port, ssl=tls)
+            _, link = await loop.create_connection(
+                lambda: ServerLink(node, loop), node.host, node.port, ssl=tls
+            )
             greeting = _Greeting(credentials, loop)
             startup = {
                 "user": credentials.user,

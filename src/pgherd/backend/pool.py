@@ -30,7 +30,12 @@ class Pool:
     """Connections of one role to one group. `take_nowait` is the query path's; `take` waits, connects, switches settings."""
 
     def __init__(
-        self, group: GroupId, credentials: Credentials, connect: Connect, limits: PoolLimits, links: set[ServerLink]
+        self,
+        group: GroupId,
+        credentials: Credentials,
+        connect: Connect,
+        limits: PoolLimits,
+        links: set[ServerLink],
     ) -> None:
         self.group = group
         self.credentials = credentials

@@ -229,9 +229,21 @@ class Collector(Unit):
     command tag, `parameters` a ParameterDescription message.
     """
 
-    __slots__ = ("copying", "description", "error", "future", "notices", "parameters", "parsed", "rows", "tag")
+    __slots__ = (
+        "copying",
+        "description",
+        "error",
+        "future",
+        "notices",
+        "parameters",
+        "parsed",
+        "rows",
+        "tag",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, notices: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, notices: Callable[[bytes], None] | None = None
+    ) -> None:
         self.future: asyncio.Future[Collector] = loop.create_future()
         self.rows: list[bytes] = []
         self.description: bytes | None = None

@@ -14,15 +14,23 @@ from pgherd.gateway.settings import load
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="pgherd.gateway", description="Run a pgherd gateway in the foreground.")
-    parser.add_argument("--config", type=Path, required=True, help="JSON or TOML file with the gateway's settings")
+    parser = argparse.ArgumentParser(
+        prog="pgherd.gateway", description="Run a pgherd gateway in the foreground."
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, help="JSON or TOML file with the gateway's settings"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = load(options.config)
         run(settings)
     except PgherdError as error:
-        print(f"pgherd: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr, flush=True)
+        print(
+            f"pgherd: {error.message}" + (f" ({error.hint})" if error.hint else ""),
+            file=sys.stderr,
+            flush=True,
+        )
         raise SystemExit(1) from None
 
 

@@ -124,7 +124,9 @@ class Controls:
         tx = session.tx
         if tx is None or session.implicit:
             self._warn("25P01", "there is no transaction in progress")
-            await self.runner.end_implicit() if plan.action == "commit" else await self.runner.abort_implicit()
+            await (
+                self.runner.end_implicit()
+            ) if plan.action == "commit" else await self.runner.abort_implicit()
             self._tag("COMMIT" if plan.action == "commit" else "ROLLBACK")
             return
         isolation, modes, read_only = tx.isolation, tx.modes, tx.read_only
@@ -168,9 +170,11 @@ class Controls:
         session = self.session
         tx = session.tx
         if tx is None or session.implicit:
-            what = {"savepoint": "SAVEPOINT", "release": "RELEASE SAVEPOINT", "rollback_to": "ROLLBACK TO SAVEPOINT"}[
-                plan.action
-            ]
+            what = {
+                "savepoint": "SAVEPOINT",
+                "release": "RELEASE SAVEPOINT",
+                "rollback_to": "ROLLBACK TO SAVEPOINT",
+            }[plan.action]
             raise NoTransaction(f"{what} can only be used in transaction blocks")
         if plan.action == "savepoint":
             await tx.savepoint(plan.name)
@@ -190,7 +194,9 @@ class Controls:
             self._set_own(plan)
         elif plan.name == "client_encoding":
             if plan.value is not None and plan.value.strip("'\"").lower() not in ("utf8", "utf-8", "unicode"):
-                raise Refused(f'client_encoding "{plan.value}" is not supported', hint="Clients of pgherd use UTF8.")
+                raise Refused(
+                    f'client_encoding "{plan.value}" is not supported', hint="Clients of pgherd use UTF8."
+                )
         elif plan.local and (self.session.tx is None or self.session.implicit) and mode.alone:
             self._warn("25P01", "SET LOCAL can only be used in transaction blocks")
         elif self.session.tx is not None and (not self.session.implicit or plan.local or not mode.alone):
@@ -215,12 +221,15 @@ class Controls:
             known = ", ".join(sorted(OWN_SETTINGS))
             raise UnknownSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
         value = None if plan.value is None else plan.value.strip("'\"").lower()
-        value = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(value or "", value)
+        value = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(
+            value or "", value
+        )
         if value is None or value == "default":
             self.session.options.pop(name, None)
         elif value not in OWN_SETTINGS[name]:
             raise BadSetting(
-                f'invalid value for parameter "{name}": "{value}"', hint=f"Allowed: {', '.join(OWN_SETTINGS[name])}."
+                f'invalid value for parameter "{name}": "{value}"',
+                hint=f"Allowed: {', '.join(OWN_SETTINGS[name])}.",
             )
         else:
             self.session.options[name] = value
@@ -271,7 +280,9 @@ class Controls:
             return None
         if plan.name in ("session_authorization", "role"):
             return plan.value
-        rows = await link.run(f"SELECT pg_catalog.current_setting('{plan.name.replace(chr(39), chr(39) * 2)}')")
+        rows = await link.run(
+            f"SELECT pg_catalog.current_setting('{plan.name.replace(chr(39), chr(39) * 2)}')"
+        )
         return rows[0][0]
 
     def _carry(self, plan: SetVariable, shown: str | None) -> None:

@@ -72,7 +72,9 @@ async def _on_group_0(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]
 async def _ask(link: ServerLink, sql: str, oids: tuple[int, ...]) -> tuple[bytes, bytes]:
     types = link.types
     given = types.inward(oids) if types else oids
-    unit = await link.exchange(wire.parse("", sql, given) + wire.describe_statement("") + b"S\x00\x00\x00\x04")
+    unit = await link.exchange(
+        wire.parse("", sql, given) + wire.describe_statement("") + b"S\x00\x00\x00\x04"
+    )
     parameters = unit.parameters or _NOTHING
     row = unit.description
     if types is not None:

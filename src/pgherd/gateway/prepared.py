@@ -52,7 +52,9 @@ class Prepared:
         "uses",
     )
 
-    def __init__(self, sql: str, oids: tuple[int, ...], statement: Statement, plan: AnyPlan, plans: PathPlans) -> None:
+    def __init__(
+        self, sql: str, oids: tuple[int, ...], statement: Statement, plan: AnyPlan, plans: PathPlans
+    ) -> None:
         self.sql = sql
         self.plans = plans
         self.oids = oids
@@ -140,7 +142,9 @@ class PathPlans:
             if len(planned) > 1:
                 raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
             statement, plan = (
-                planned[0] if planned else (Statement(text="", kind="empty", tree=None), Empty(rows=False, tag=""))
+                planned[0]
+                if planned
+                else (Statement(text="", kind="empty", tree=None), Empty(rows=False, tag=""))
             )
             found = Prepared(sql, oids, statement, plan, self)
             self._remember(key, found)

@@ -17,7 +17,9 @@ def present(fields: dict[str, str], sent: str | None) -> dict[str, str]:
         shown["s"] = schema.group(1) or "public"
     for field in "MDW":
         if field in shown and "shard_" in shown[field]:
-            shown[field] = _MESSAGE.sub(lambda found: f"{found.group(1)}." if found.group(1) else "", shown[field])
+            shown[field] = _MESSAGE.sub(
+                lambda found: f"{found.group(1)}." if found.group(1) else "", shown[field]
+            )
     position = fields.get("P", "")
     if position.isdigit() and sent is not None:
         before = sent[: int(position) - 1]

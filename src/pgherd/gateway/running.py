@@ -5,7 +5,7 @@ Retries here are those that nobody can notice: the map was old, nothing had been
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,9 @@ class Runner:
         """Run a statement and write its answer. Raises what it fails with."""
         session = self.session
         if session.failed and not _ends(prepared.plan):
-            raise AbortedTransaction("current transaction is aborted, commands ignored until end of transaction block")
+            raise AbortedTransaction(
+                "current transaction is aborted, commands ignored until end of transaction block"
+            )
         fresh = session.tx is None
         if fresh:
             await session.gateway.settled()
@@ -144,7 +146,7 @@ class Runner:
     # ---- transactions around statements ------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self, mode: Mode) -> AsyncIterator[Transaction]:
+    async def transaction(self, mode: Mode) -> AsyncGenerator[Transaction]:
         """The session's transaction, or one for this statement, which ends with it if nothing else belongs to it."""
         session = self.session
         if session.tx is not None:
@@ -222,7 +224,11 @@ class Runner:
             group = plan.group
             if group is None:
                 tx = self.session.tx
-                group = next(iter(tx.branches)) if tx is not None and tx.branches else self.session.gateway.any_group()
+                group = (
+                    next(iter(tx.branches))
+                    if tx is not None and tx.branches
+                    else self.session.gateway.any_group()
+                )
             return prepared.group_target(group, plan.sql)
         assert isinstance(plan, Single)
         shard = await self._shard(plan, params, prepared, mode)
@@ -422,7 +428,7 @@ def _every(_fields: dict[str, str]) -> bool:
 
 
 @asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
+async def _nothing() -> AsyncGenerator[None]:
     yield
 
 

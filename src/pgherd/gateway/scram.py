@@ -21,7 +21,9 @@ from typing import Final
 from pgherd.errors import BadPassword, BadSetting, ProtocolViolation
 
 MECHANISM: Final = "SCRAM-SHA-256"
-_VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$([0-9]{1,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
+_VERIFIER: Final = re.compile(
+    r"SCRAM-SHA-256\$([0-9]{1,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)"
+)
 _CLIENT_FIRST: Final = re.compile(rb"([ny]),,(n=[^,]*,r=([!-+\--~]+)(?:,.*)?)")
 _CLIENT_FINAL: Final = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,[^p].*)?),p=([A-Za-z0-9+/=]+)")
 _SERVER_FIRST: Final = re.compile(rb"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([1-9][0-9]{0,8})(?:,.*)?")
@@ -49,7 +51,9 @@ class Verifier:
     server_key: bytes
 
     def __str__(self) -> str:
-        salt, stored, server = (b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key))
+        salt, stored, server = (
+            b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key)
+        )
         return f"{MECHANISM}${self.iterations}:{salt}${stored}:{server}"
 
 
@@ -93,7 +97,9 @@ def _forbidden(text: str) -> bool:
 
 
 def _keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
-    salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode("utf-8", "surrogateescape"), salt, iterations)
+    salted = hashlib.pbkdf2_hmac(
+        "sha256", saslprep(password).encode("utf-8", "surrogateescape"), salt, iterations
+    )
     return ScramKeys(_hmac(salted, b"Client Key"), _hmac(salted, b"Server Key"))
 
 
@@ -123,7 +129,9 @@ def parse_verifier(text: str) -> Verifier:
 
 def fake_verifier(user: str, secret: bytes) -> str:
     """A verifier that no password fits, the same each time: nobody can tell an unknown role from a known one."""
-    parts = [_hmac(secret, f"{what}:{user}".encode("utf-8", "replace")) for what in ("salt", "stored", "server")]
+    parts = [
+        _hmac(secret, f"{what}:{user}".encode("utf-8", "replace")) for what in ("salt", "stored", "server")
+    ]
     return str(Verifier(4096, parts[0][:16], parts[1], parts[2]))
 
 
@@ -177,7 +185,12 @@ class ScramClient:
     """Logs in to a server with a password, or with the keys that a `ScramServer` has learned."""
 
     def __init__(
-        self, user: str, *, password: str | None = None, keys: ScramKeys | None = None, nonce: str | None = None
+        self,
+        user: str,
+        *,
+        password: str | None = None,
+        keys: ScramKeys | None = None,
+        nonce: str | None = None,
     ) -> None:
         self._user = user
         self._password = password

@@ -199,7 +199,9 @@ class ClientSession(asyncio.Protocol):
         if length < 4:
             self.fatal(ProtocolViolation(f"invalid message length {length}"))
         else:
-            self.fatal(TooLarge(f"message of {length} bytes is larger than {self.gateway.settings.message_max}"))
+            self.fatal(
+                TooLarge(f"message of {length} bytes is larger than {self.gateway.settings.message_max}")
+            )
         return False
 
     def start_worker(self) -> None:
@@ -291,7 +293,9 @@ class ClientSession(asyncio.Protocol):
             group = next(iter(tx.branches)) if tx is not None and tx.branches else self.gateway.any_group()
         return prepared.group_target(group, plan.sql)
 
-    def _send_bound(self, prepared: Prepared, target: Target, data: bytes, tail: int, end: int, parsed: bool) -> bool:
+    def _send_bound(
+        self, prepared: Prepared, target: Target, data: bytes, tail: int, end: int, parsed: bool
+    ) -> bool:
         found = self._fast_lend(target.group, prepared)
         if found is None:
             return False
@@ -364,7 +368,7 @@ class ClientSession(asyncio.Protocol):
             keyspace = known.prepared.keyspace
             key: list[Any] = []
             for source, kind in zip(plan.key, keyspace.key_types, strict=True):
-                value = source.text if type(source) is not Param else literals[source.number - 1].text
+                value = literals[source.number - 1].text if isinstance(source, Param) else source.text
                 if value is None:
                     return None
                 key.append(keys.decode_text(kind, value))
@@ -405,7 +409,13 @@ class ClientSession(asyncio.Protocol):
         return link, before
 
     def _fast_start(
-        self, link: ServerLink, message: bytes, target: Target, unit: bytes, drop: frozenset[int], before: bytes
+        self,
+        link: ServerLink,
+        message: bytes,
+        target: Target,
+        unit: bytes,
+        drop: frozenset[int],
+        before: bytes,
     ) -> None:
         self.busy = True
         self.fast_link = link
@@ -456,7 +466,14 @@ class ClientSession(asyncio.Protocol):
             self.send(b"C\x00\x00\x00\x0aBEGIN\x00" + READY["T"])
             return True
         tx = self.tx
-        if tx is None or self.failed or self.implicit or self.cursors or len(tx.branches) > 1 or not self.tx_plain:
+        if (
+            tx is None
+            or self.failed
+            or self.implicit
+            or self.cursors
+            or len(tx.branches) > 1
+            or not self.tx_plain
+        ):
             return False
         if not tx.branches:
             self.finish_transaction()
@@ -522,7 +539,8 @@ class ClientSession(asyncio.Protocol):
             link = await self.gateway.backends.pool(group, self.credentials).take(self.state)
         elif link.broken:
             raise GroupDown(
-                f"the session's connection to group {group} was lost", hint="Reconnect: its temporary state is gone."
+                f"the session's connection to group {group} was lost",
+                hint="Reconnect: its temporary state is gone.",
             )
         self.lent(link)
         return link

@@ -82,8 +82,11 @@ def parse(text: str, *, name: str, toml: bool = False) -> GatewaySettings:
     except (ValueError, tomllib.TOMLDecodeError) as error:
         raise BadSetting(f"{name}: {error}") from error
     known = {item.name for item in fields(GatewaySettings)}
-    if not isinstance(raw, dict) or (unknown := set(raw) - known):
-        wrong = ", ".join(sorted(unknown)) if isinstance(raw, dict) else "not a table"
+    if not isinstance(raw, dict):
+        raise BadSetting(f"{name}: not a table of settings")
+    unknown = set(raw) - known
+    if unknown:
+        wrong = ", ".join(sorted(unknown))
         raise BadSetting(f"{name}: unknown settings: {wrong}", hint=f"Known: {', '.join(sorted(known))}.")
     if "seeds" in raw:
         raw["seeds"] = tuple(raw["seeds"])

@@ -230,7 +230,7 @@ def _options(text: str) -> dict[str, str]:
     for word in words:
         if word == "-c":
             word = next(words, "")
-        elif word.startswith("--") or word.startswith("-c"):
+        elif word.startswith(("--", "-c")):
             word = word[2:]
         else:
             raise BadSetting(f"options: {word!r} is not understood", hint="Use -c name=value.")

@@ -67,8 +67,12 @@ class CopyRelay(Relay):
 
     __slots__ = ("_binary", "_first", "_head", "_last")
 
-    def __init__(self, session: ClientSession, done: object, *, plan: CopyOut, first: bool, last: bool) -> None:
-        super().__init__(session, done, plain=_COPY_PLAIN, keep_ready=False, hold=lambda _fields: True, hold_late=True)  # type: ignore[arg-type]
+    def __init__(
+        self, session: ClientSession, done: object, *, plan: CopyOut, first: bool, last: bool
+    ) -> None:
+        super().__init__(
+            session, done, plain=_COPY_PLAIN, keep_ready=False, hold=lambda _fields: True, hold_late=True
+        )  # type: ignore[arg-type]
         self._first = first
         self._last = last
         self._binary = plan.binary
@@ -112,7 +116,9 @@ async def copy_out(runner: Runner, plan: CopyOut, work: Work) -> str:
         for number, (group, sql) in enumerate(plan.arms):
             link = links[group]
             ending = Ending(session.loop)
-            relay = CopyRelay(session, ending.done, plan=plan, first=number == 0, last=number == len(plan.arms) - 1)
+            relay = CopyRelay(
+                session, ending.done, plan=plan, first=number == 0, last=number == len(plan.arms) - 1
+            )
             session.flush()
             link.send(wire.query(sql), relay)  # type: ignore[attr-defined]
             await ending.future

@@ -8,7 +8,9 @@ from typing import Final, Literal
 
 from pgherd.errors import BadSetting
 
-ALPN: Final = "postgresql"  # registered name; PostgreSQL 17 and later ask for it when TLS starts without SSLRequest
+ALPN: Final = (
+    "postgresql"  # registered name; PostgreSQL 17 and later ask for it when TLS starts without SSLRequest
+)
 SslMode = Literal["disable", "require", "verify-full"]
 
 

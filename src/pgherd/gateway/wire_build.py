@@ -159,7 +159,9 @@ def error_fields(error: PgherdError, severity: str = "ERROR") -> dict[str, str]:
 
 
 def _fields(fields: Mapping[str, str]) -> bytes:
-    return b"".join(code.encode() + _cstring(text.replace("\0", "?")) for code, text in fields.items()) + b"\0"
+    return (
+        b"".join(code.encode() + _cstring(text.replace("\0", "?")) for code, text in fields.items()) + b"\0"
+    )
 
 
 def error_response(fields: Mapping[str, str]) -> bytes:
@@ -238,7 +240,11 @@ def parse(name: str, sql: str, oids: Sequence[int] = ()) -> bytes:
 def bind_tail(formats: Sequence[int], values: Sequence[bytes | None], result_formats: Sequence[int]) -> bytes:
     """What follows the two names in a Bind message."""
     head = struct.pack(f">H{len(formats)}H", len(formats), *formats)
-    return head + _values(values) + struct.pack(f">H{len(result_formats)}H", len(result_formats), *result_formats)
+    return (
+        head
+        + _values(values)
+        + struct.pack(f">H{len(result_formats)}H", len(result_formats), *result_formats)
+    )
 
 
 def rebind(tail: bytes, portal: str, statement: str) -> bytes:

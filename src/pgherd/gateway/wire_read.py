@@ -211,7 +211,9 @@ def read_bind_tail(tail: bytes) -> tuple[tuple[int, ...], list[bytes | None], tu
     formats, at = _formats(tail, 0)
     values, at = _values(tail, at)
     if len(formats) > 1 and len(formats) != len(values):
-        raise ProtocolViolation(f"bind message has {len(formats)} parameter formats but {len(values)} parameters")
+        raise ProtocolViolation(
+            f"bind message has {len(formats)} parameter formats but {len(values)} parameters"
+        )
     result_formats, at = _formats(tail, at)
     _end(tail, at)
     return formats, values, result_formats

@@ -162,7 +162,6 @@ class Worker:
     # ---- simple ----------------------------------------------------------------------------------------
 
     async def _simple(self, body: bytes) -> None:
-        session = self.session
         try:
             text = wire.read_cstring(body)
             await self._statements(text, body[:-1])
