@@ -14,6 +14,15 @@ CREATE TABLE IF NOT EXISTS pgherd.decisions (
 CREATE TABLE IF NOT EXISTS pgherd.decisions_all PARTITION OF pgherd.decisions
     FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 
+CREATE INDEX IF NOT EXISTS decisions_by_age ON pgherd.decisions USING brin (decided_at);
+
+-- Whether the process `home_pid` still runs the transaction that it ran at `since`: then its coordinator lives, too.
+CREATE OR REPLACE FUNCTION pgherd.branch_open(home_pid int, since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE pid = home_pid AND datname = current_database() AND xact_start <= since)
+$$;
+
 -- The gate: always empty, only ever locked.
 CREATE TABLE IF NOT EXISTS pgherd.gate (nothing int CHECK (false));
 

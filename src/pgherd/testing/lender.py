@@ -25,7 +25,7 @@ _LOST = (
 class PlainLink:
     """One asyncpg connection. `run` cuts at every semicolon: none may stand in a literal."""
 
-    def __init__(self, group: GroupId, connection: asyncpg.Connection[Any]) -> None:
+    def __init__(self, group: GroupId, connection: Any) -> None:
         self.group = group
         self.connection = connection
 
@@ -119,7 +119,7 @@ def _server_error(error: asyncpg.PostgresError) -> ServerError | GroupDown:
     if isinstance(error, asyncpg.PostgresConnectionError):
         return GroupDown(str(error))
     severity = str(getattr(error, "severity_en", None) or getattr(error, "severity", "ERROR"))
-    fields = {"S": severity, "V": severity, "C": str(error.sqlstate), "M": str(error)}
+    fields = {"S": severity, "V": severity, "C": str(getattr(error, "sqlstate", "XX000")), "M": str(error)}
     if (table := getattr(error, "table_name", None)) is not None:
         fields["t"] = str(table)
     return ServerError(fields)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
 from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, Refused, ServerError, WrongState
-from pgherd.transaction import reads, two_phase
+from pgherd.transaction import deadlock, reads, two_phase
 from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, is_lost, nothing
 from pgherd.transaction.reads import together
 from pgherd.transaction.savepoints import Savepoints
@@ -27,7 +27,6 @@ from pgherd.transaction.two_phase import Phase
 T = TypeVar("T")
 
 TAG = 0x7067 << 48  # advisory lock keys that say "same transaction as process <pid> of group <group>"
-ID_TAG = 0x7068 << 48  # advisory lock keys that say "the transaction with this id is still running"
 
 
 @dataclass(slots=True)
@@ -105,7 +104,7 @@ class Transaction:
         home = two_phase.home_of(self.id)
         assert home is not None
         link = await self.branch(home, write=True)
-        await link.run(f"SELECT pg_advisory_xact_lock_shared({running_key(self.id)})")
+        await link.run(f"SELECT pg_advisory_xact_lock_shared({two_phase.running_key(self.id)})")
         return self.id
 
     def _choose_home(self) -> GroupId:
@@ -299,6 +298,11 @@ class Transaction:
         """
         return reads.federated(self, group, reads_)
 
+    async def reason(self, group: GroupId, error: ServerError) -> ServerError:
+        """What to tell the user for `error` of a statement in `group`: a cancel by deadlock detection becomes 40P01."""
+        branch = self.branches.get(group)
+        return error if branch is None else await deadlock.reason(self.lender, group, branch.link.pid, error)
+
     # ---- the end -------------------------------------------------------------------------------------------
 
     async def commit(self) -> str:
@@ -410,11 +414,6 @@ class Transaction:
         await asyncio.gather(
             *(self._end(group, "ROLLBACK", self.bounds.undo_s) for group in tuple(self.branches))
         )
-
-
-def running_key(transaction_id: str) -> int:
-    """The advisory lock that an announced transaction's home branch holds while it runs."""
-    return ID_TAG | int(transaction_id.rsplit("-", 1)[-1], 16) & ((1 << 48) - 1)
 
 
 async def unhindered(work: Coroutine[Any, Any, T]) -> T:

@@ -120,6 +120,14 @@ def born_of(transaction_id: str) -> int:
     return int(found[2], 16)
 
 
+ID_TAG = 0x7068 << 48  # advisory lock keys that say "the transaction with this id is still running"
+
+
+def running_key(transaction_id: str) -> int:
+    """The advisory lock that an announced transaction's home branch holds while it runs."""
+    return ID_TAG | int(transaction_id.rsplit("-", 1)[-1], 16) & ((1 << 48) - 1)
+
+
 def parse_gid(text: str) -> Gid | None:
     """The parts of a prepared transaction's name, None if it is not one of pgherd's."""
     found = _GID.fullmatch(text)

@@ -1,0 +1,207 @@
+"""Deadlocks across groups: the groups' wait graphs joined, the youngest transaction of each cycle cancelled.
+
+Inside one group PostgreSQL finds deadlocks itself. Across groups, a later branch of a transaction names its first one by
+an advisory lock (see `Transaction.opening`), so that pg_locks alone says which processes are one transaction.
+The groups' graphs are not read at the same moment: only a cycle that two rounds see is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pgherd.catalog.model import GroupId
+from pgherd.errors import PgherdError, ServerError
+from pgherd.transaction.perform import Lender
+from pgherd.transaction.recovery import ask
+
+Process = tuple[GroupId, int]  # a server process: its group and its pid
+
+# One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
+SCAN = """
+WITH waiting AS MATERIALIZED (
+    SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
+SELECT 'wait', w.pid::text, b.pid::text, (w.query !~* '^\\s*(set local synchronous_commit|insert into pgherd.decisions|commit|prepare transaction)')::text
+    FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
+UNION ALL
+SELECT 'same', l.pid::text, (l.classid::int8 & 65535)::text, l.objid::text
+    FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::int8 >> 16 = 28775 AND l.pid IS NOT NULL
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL
+SELECT 'since', a.pid::text, (extract(epoch FROM a.xact_start) * 1000000)::int8::text, NULL
+    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """The joined wait graph. `same`: later branch → first branch. `since_us`: start of each process's transaction."""
+
+    edges: frozenset[tuple[Process, Process]]
+    same: dict[Process, Process]
+    since_us: dict[Process, int]
+    cancellable: frozenset[Process]
+
+    def owner(self, process: Process) -> Process:
+        """The first branch of the transaction that `process` works for."""
+        return self.same.get(process, process)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlock:
+    """A cycle of transactions (each named by its first branch) and the waiting process to cancel."""
+
+    cycle: tuple[Process, ...]
+    victim: Process
+
+    @property
+    def text(self) -> str:
+        names = [f"process {pid} of group {group}" for group, pid in self.cycle]
+        return "; ".join(f"{a} waits for {b}" for a, b in zip(names, names[1:] + names[:1], strict=True))
+
+
+def find(waits: Waits) -> list[Deadlock]:
+    """Every cycle that spans groups, with its victim: a waiting process of the youngest transaction that may be cancelled."""
+    graph: dict[Process, set[Process]] = {}
+    for waiter, blocker in waits.edges:
+        a, b = waits.owner(waiter), waits.owner(blocker)
+        if a != b:
+            graph.setdefault(a, set()).add(b)
+    found: list[Deadlock] = []
+    for cycle in cycles(graph):
+        groups = {w[0] for w, b in waits.edges if waits.owner(w) in cycle and waits.owner(b) in cycle}
+        if len(groups) > 1 and (victim := _victim(waits, cycle)) is not None:
+            found.append(Deadlock(cycle=cycle, victim=victim))
+    return found
+
+
+def _victim(waits: Waits, cycle: tuple[Process, ...]) -> Process | None:
+    candidates = [
+        (_age_us(waits, waits.owner(waiter)), waiter)
+        for waiter, blocker in waits.edges
+        if waits.owner(waiter) in cycle and waits.owner(blocker) in cycle and waiter in waits.cancellable
+    ]
+    return max(candidates)[1] if candidates else None
+
+
+def _age_us(waits: Waits, owner: Process) -> int:
+    starts = [since for process, since in waits.since_us.items() if waits.owner(process) == owner]
+    return min(starts, default=0)
+
+
+def cycles(graph: dict[Process, set[Process]]) -> list[tuple[Process, ...]]:
+    """Disjoint cycles of a directed graph, at least one in every strongly connected part; the same for the same graph."""
+    found: list[tuple[Process, ...]] = []
+    done: set[Process] = set()
+    for start in sorted(graph):
+        path: list[Process] = []
+        node: Process | None = start
+        while node is not None and node not in done:
+            if node in path:
+                cycle = path[path.index(node) :]
+                at = cycle.index(min(cycle))
+                found.append(tuple(cycle[at:] + cycle[:at]))
+                break
+            path.append(node)
+            node = next((n for n in sorted(graph.get(node, ())) if n not in done), None)
+            if node is None:  # a dead end: it waits for nobody, so it is on no cycle; go back a step
+                done.add(path.pop())
+                node = path.pop() if path else None
+        done.update(path)
+    return found
+
+
+async def scan(lender: Lender, groups: Sequence[GroupId]) -> Waits:
+    """Read the wait graphs of all groups that answer."""
+    answers = await asyncio.gather(*(ask(lender, group, SCAN) for group in groups), return_exceptions=True)
+    rows: list[tuple[GroupId, tuple[str | None, ...]]] = []
+    for group, answer in zip(groups, answers, strict=True):
+        if isinstance(answer, BaseException):
+            if not isinstance(answer, PgherdError):
+                raise answer
+            continue
+        rows += [(group, row) for row in answer]
+    return joined(rows)
+
+
+def joined(rows: Iterable[tuple[GroupId, tuple[str | None, ...]]]) -> Waits:
+    """The graph that the groups' rows of SCAN describe."""
+    edges: set[tuple[Process, Process]] = set()
+    same: dict[Process, Process] = {}
+    since: dict[Process, int] = {}
+    cancellable: set[Process] = set()
+    for group, (kind, pid, a, b) in rows:
+        process = (group, int(pid or 0))
+        match kind:
+            case "wait":
+                if a != "0":  # 0: a prepared transaction, which recovery settles
+                    edges.add((process, (group, int(a or 0))))
+                    if b in ("true", "t", "True"):
+                        cancellable.add(process)
+            case "same":
+                same[process] = (GroupId(int(a or 0)), int(b or 0))
+            case _:
+                since[process] = int(a or 0)
+    return Waits(edges=frozenset(edges), same=same, since_us=since, cancellable=frozenset(cancellable))
+
+
+class Detector:
+    """Looks at intervals of the caller's choice; cancels what it has seen twice."""
+
+    def __init__(self, lender: Lender) -> None:
+        self.lender = lender
+        self.cancelled = 0
+        self._seen: frozenset[tuple[Process, ...]] = frozenset()
+
+    async def look(self, groups: Sequence[GroupId]) -> list[Deadlock]:
+        """One round; answers the deadlocks that it broke."""
+        waits = await scan(self.lender, groups)
+        found = find(waits)
+        broken = [deadlock for deadlock in found if deadlock.cycle in self._seen]
+        self._seen = frozenset(deadlock.cycle for deadlock in found)
+        for deadlock in broken:
+            await self._cancel(deadlock, waits.since_us.get(deadlock.victim, 0))
+        return broken
+
+    async def _cancel(self, deadlock: Deadlock, since_us: int) -> None:
+        """Write down why, then cancel: only a process that still waits for a lock in the same transaction."""
+        group, pid = deadlock.victim
+        await ask(
+            self.lender,
+            group,
+            f"WITH old AS (DELETE FROM pgherd.deadlocks WHERE pid = {pid} OR found_at < now() - interval '1 hour') "
+            f"INSERT INTO pgherd.deadlocks (pid, cycle) VALUES ({pid}, '{deadlock.text}')",
+        )
+        rows = await ask(
+            self.lender,
+            group,
+            f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock' "
+            f"AND (extract(epoch FROM xact_start) * 1000000)::int8 = {since_us}",
+        )
+        self.cancelled += len(rows)
+
+
+async def reason(lender: Lender, group: GroupId, pid: int, error: ServerError) -> ServerError:
+    """What to tell the user instead of `error`: if pgherd cancelled process `pid` for a deadlock, 40P01 with the cycle.
+
+    For a 57014 that nobody in the session asked for; any other error is answered unchanged.
+    """
+    if error.code != "57014":
+        return error
+    try:
+        rows = await ask(
+            lender, group, f"DELETE FROM pgherd.deadlocks WHERE pid = {pid} RETURNING cycle", 2.0
+        )
+    except PgherdError:
+        return error
+    if not rows:
+        return error
+    fields = {
+        "S": "ERROR",
+        "V": "ERROR",
+        "C": "40P01",
+        "M": "deadlock detected",
+        "D": f"Across groups: {rows[0][0]}.",
+    }
+    return ServerError({**fields, "H": "Run the transaction again."})
