@@ -60,10 +60,16 @@ class Server:
 
     def create(self, *, password: str | None = None, template: Path | None = None) -> None:
         """Make the data directory: by initdb, or as a copy of `template`. What an interrupted attempt left is removed."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.identity.own(self.directory)
-        if self.data.exists():
-            shutil.rmtree(self.data)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.identity.own(self.directory)
+            if self.data.exists():
+                shutil.rmtree(self.data)
+        except OSError as error:
+            raise DeployError(
+                f"{self.directory} cannot be used: {error.strerror}",
+                hint="Look at its owner and permissions.",
+            ) from error
         if template is None:
             self._initdb(password)
         else:
@@ -162,6 +168,7 @@ class Server:
         """
         if self.pid() is not None:
             return None
+        self._check_version()
         self._bury()
         self._configure()
         words = self.identity.command([self.binaries.path("postgres"), "-D", self.data])
@@ -176,6 +183,14 @@ class Server:
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to answer
                 preexec_fn=dies_with_parent(signal.SIGQUIT) if self.mortal else None,
                 **options,
+            )
+
+    def _check_version(self) -> None:
+        made = (self.data / "PG_VERSION").read_text().strip()
+        if made != str(self.binaries.version[0]):
+            raise DeployError(
+                f"the data in {self.directory} is PostgreSQL {made}'s, but the programs are version {self.binaries.version[0]}",
+                hint=f"Set PGHERD_PG_BIN to the bin directory of a PostgreSQL {made}, or upgrade the data with pg_upgrade.",
             )
 
     def wait_ready(self, process: subprocess.Popen[bytes] | None) -> None:
