@@ -31,8 +31,7 @@ async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes,
             found = (_NOTHING, text_column(plan.name))
         case Execute():
             inner = runner.named_sql(plan.name)
-            found = (_NOTHING, (await describe_statement(runner, inner.prepared))[1])
-            return found
+            return _NOTHING, (await describe_statement(runner, inner.prepared))[1]
         case Fetch() if plan.action == "fetch" and plan.name is not None:
             link = runner.cursor_link(plan.name)
             return await _ask(link, plan.sql, ())

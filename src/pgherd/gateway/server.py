@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Iterable
@@ -24,6 +25,7 @@ from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.engine.ids import IdSource
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.errors import BadSetting, DeployError, GroupDown, PgherdError, TooManyClients
+from pgherd.gateway import scram
 from pgherd.gateway import tls as tls_context
 from pgherd.gateway.keeper import MapKeeper
 from pgherd.gateway.prepared import PathPlans
@@ -89,6 +91,7 @@ class Gateway:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._pids = count(os.getpid() << 8 & 0x3FFFFFFF)
+        self._secret = secrets.token_bytes(16)
         self._turn = count()
         self._paths: dict[tuple[str, ...], PathPlans] = {}
         self._known: dict[tuple[str, SessionState], dict[str, str]] = {}
@@ -156,7 +159,7 @@ class Gateway:
         if self.server is not None:
             self.server.close()
         deadline = self.loop.time() + DRAIN_S
-        while any(session.busy for session in self.sessions.values()) and self.loop.time() < deadline:
+        while any(session.busy for session in self.sessions.values()) and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for session in list(self.sessions.values()):
             session.fatal(ShuttingDown("the gateway is shutting down", hint="Reconnect."))
@@ -346,8 +349,8 @@ class Gateway:
             return shown
         raise GroupDown("no group of the cluster answers", hint="See pgherd status.")
 
-    async def verifier(self, user: str) -> str | None:
-        """The SCRAM verifier of a role as the servers store it; None if it may not log in."""
+    async def verifier(self, user: str) -> str:
+        """The SCRAM verifier of a role as the servers store it; one that nothing fits if it may not log in."""
         link = await self.lender.lend(GroupId(0))
         try:
             name = user.replace("'", "''")
@@ -357,7 +360,10 @@ class Gateway:
             )
         finally:
             self.lender.give_back(link)
-        return rows[0][0] if rows else None
+        found = rows[0][0] if rows else None
+        if found is None or not found.startswith("SCRAM-SHA-256$"):
+            return scram.fake_verifier(user, self._secret)
+        return found
 
 
 class ShuttingDown(PgherdError):
@@ -405,11 +411,9 @@ def node_of(seed: str, group: GroupId) -> Node:
 @asynccontextmanager
 async def open_gateway(settings: GatewaySettings) -> AsyncGenerator[Gateway]:
     """A listening gateway in this event loop, closed at the end of the block."""
-    tls = (
-        tls_context.server_context(settings.tls_cert, settings.tls_key)
-        if settings.tls_cert and settings.tls_key
-        else None
-    )
+    tls = None
+    if settings.tls_cert and settings.tls_key:
+        tls = tls_context.server_context(Path(settings.tls_cert), Path(settings.tls_key))
     gateway = Gateway(settings, tls)
     try:
         await gateway.start()

@@ -551,7 +551,7 @@ class ClientSession(asyncio.Protocol):
         link.on_notice = self._notice
         link.on_writable = self._server_writable
 
-    def give_back(self, link: ServerLink, *, reusable: bool = True) -> None:
+    def give_back(self, link: Any, *, reusable: bool = True) -> None:
         """Return a connection that `lend` gave."""
         self.active.discard(link)
         if self.pinned.get(link.group) is link:

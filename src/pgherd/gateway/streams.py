@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from pgherd.backend.units import COMMAND_COMPLETE, COPY_DATA, PARSED_AND_BOUND, PLAIN, Relay
@@ -23,6 +23,9 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _SIGNATURE_BYTES = 19  # with flags and extension length
 _TRAILER = b"\xff\xff"
 _COPY_PLAIN = PLAIN - frozenset(b"HcCd")
+
+
+Done = Callable[[Relay, PgherdError | None], None]
 
 
 class Ending:
@@ -47,10 +50,10 @@ class ArmRelay(Relay):
 
     __slots__ = ()
 
-    def __init__(self, session: ClientSession, done: object) -> None:
+    def __init__(self, session: ClientSession, done: Done) -> None:
         super().__init__(
             session,
-            done,  # type: ignore[arg-type]
+            done,
             drop=PARSED_AND_BOUND | {COMMAND_COMPLETE},
             plain=PLAIN - PARSED_AND_BOUND - {COMMAND_COMPLETE},
             keep_ready=False,
@@ -67,12 +70,10 @@ class CopyRelay(Relay):
 
     __slots__ = ("_binary", "_first", "_head", "_last")
 
-    def __init__(
-        self, session: ClientSession, done: object, *, plan: CopyOut, first: bool, last: bool
-    ) -> None:
+    def __init__(self, session: ClientSession, done: Done, *, plan: CopyOut, first: bool, last: bool) -> None:
         super().__init__(
             session, done, plain=_COPY_PLAIN, keep_ready=False, hold=lambda _fields: True, hold_late=True
-        )  # type: ignore[arg-type]
+        )
         self._first = first
         self._last = last
         self._binary = plan.binary
