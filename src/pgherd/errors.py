@@ -97,6 +97,12 @@ class BadKey(PgherdError):
     sqlstate = "22P02"
 
 
+class GeneratedAlways(PgherdError):
+    """A value was given for a column that is GENERATED ALWAYS."""
+
+    sqlstate = "428C9"
+
+
 class OutOfRange(BadKey):
     """A shard key's value is a number that the column's type cannot hold."""
 

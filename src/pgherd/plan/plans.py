@@ -53,10 +53,13 @@ class Expr:
     """Any other expression without columns: a server evaluates `SELECT (sql)::text` once, first.
 
     `params` are the numbers of the parameters that `sql` uses; in `sql` they are renumbered from $1.
+    `zero`: on group 0 (sequences, single tables); else any group will do. `reads`: as in OneGroup.
     """
 
     sql: str
     params: tuple[int, ...] = ()
+    zero: bool = False
+    reads: tuple[GroupId, ...] = ()
 
 
 KeySource = Param | Const | NewId | Expr
@@ -97,11 +100,13 @@ class OneGroup(Plan):
 
     `group` None: any will do (reference reads, no tables); prefer one whose branch is open.
     `unknown`: names in it that the map does not know; before sending, check that the map is current.
+    `reads`: the groups whose rows it reads over `global.*` on the way (a write on group 0 fed by whole tables).
     """
 
     sql: str
     group: GroupId | None
     unknown: tuple[str, ...] = ()
+    reads: tuple[GroupId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +128,9 @@ class Gather(Plan):
     `arm` runs on every group of `groups`, with all of the statement's parameters; it checks the epoch itself
     (pgherd.at_epoch). Without `combine` the answer is the arms' rows, one after another. With it, the arms' rows become
     arrays, one for each column, and `combine` runs on one group: `{rows}` in it stands for
-    `unnest($n::type[], ...) AS p(c1, c2, ...)`; the statement's own parameters that it uses are `combine_params`,
-    renumbered from $1; the arrays follow. `row_limit` bounds the arms' rows: beyond it use `fallback`.
+    `unnest(...) AS p(c1, c2, ...)`, and `{t1}`, `{t2}` ... for the type of the arms' first, second ... column; the statement's own
+    parameters that it uses are `combine_params`, renumbered from $1. `row_limit` bounds the arms' rows: beyond it use
+    `fallback`.
     """
 
     arm: str
@@ -137,10 +143,14 @@ class Gather(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scatter(Plan):
-    """A write that each of `shards` carries out for its own rows; counts are summed, RETURNING rows concatenated."""
+    """A write that each of `shards` carries out for its own rows; counts are summed, RETURNING rows concatenated.
+
+    `reads`: the groups whose rows it reads over `global.*` on the way.
+    """
 
     text: Text
     shards: tuple[ShardId, ...]
+    reads: tuple[GroupId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +164,20 @@ class OnAll(Plan):
 class ReferenceWrite(Plan):
     """A write to a reference table: group 0 first (its row locks order all writers), then the others.
 
-    `mode` 'text': the same text everywhere. 'image': group 0 runs `image_sql` (RETURNING all columns `image_columns`),
-    the others get the resulting rows; the user sees `sql`'s own RETURNING, computed as `returning` over those rows.
+    `mode` 'text': `sql` everywhere. 'image' (the groups might compute different rows): group 0 runs `image_sql`, which returns
+    the columns `image_columns` of every row that changed; the others then run `apply_sql`, in which `{rows}` stands for
+    those rows, as in `Gather.combine` (skip it if there are none). The user sees group 0's count, and the answer of `returning`
+    (again with `{rows}`) if that is not empty. `reads`: as in OneGroup.
     """
 
     sql: str
     table: Table
     mode: Literal["text", "image"] = "text"
+    image_sql: str = ""
+    image_columns: tuple[str, ...] = ()
+    apply_sql: str = ""
+    returning: str = ""
+    reads: tuple[GroupId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +211,8 @@ class InsertSelect(Plan):
     """INSERT ... SELECT that cannot run shard by shard: run `source`, divide its rows by key, insert them.
 
     `source` reads and returns the columns `columns` of the target, in order, cast to their types;
-    `tail` is ON CONFLICT ... RETURNING ... (no parameters of its own).
+    `tail` is ON CONFLICT ... RETURNING ... (no parameters of its own). `generated`: how many of `columns`, at their end, are not
+    in the source: each row gets a new id for them.
     """
 
     source: Plan
@@ -202,6 +220,7 @@ class InsertSelect(Plan):
     columns: tuple[str, ...]
     head: Text
     tail: str
+    generated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
