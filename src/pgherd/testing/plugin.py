@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -36,6 +36,24 @@ def embedded_cluster(yard: Yard) -> LocalCluster:
 def grouped_cluster(yard: Yard) -> LocalCluster:
     """Two groups, each a server of its own, catalog installed, no gateway."""
     return yard.cluster("grouped", embedded=False, groups=2, gateway=False)
+
+
+@pytest.fixture(scope="session")
+def gateway(embedded_cluster: LocalCluster) -> str:
+    """The DSN of a gateway (a process of its own) in front of `embedded_cluster`. Use tables of your own names."""
+    return embedded_cluster.dsn(embedded_cluster.up())
+
+
+@pytest.fixture(scope="session")
+def grouped_gateway(grouped_cluster: LocalCluster) -> str:
+    """The DSN of a gateway (a process of its own) in front of `grouped_cluster`."""
+    return grouped_cluster.dsn(grouped_cluster.up())
+
+
+@pytest.fixture
+def fresh_groups(yard: Yard, server: Server) -> Callable[[int], list[Node]]:
+    """Makes a new cluster of so many groups, as databases of the plain server, with the catalog and nothing else."""
+    return lambda count: yard.groups(server, count)
 
 
 def nodes(cluster: LocalCluster) -> list[Node]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgherd.deploy import binaries, identity, ports, processes
+from pgherd.catalog.model import GroupId, Node
+from pgherd.deploy import binaries, catalog, identity, ports, processes
 from pgherd.deploy.configuration import Auth
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
@@ -33,6 +34,7 @@ class Yard:
     clusters: list[LocalCluster] = field(default_factory=list[LocalCluster])
     _template: Server | None = None
     _port: int = 0
+    _made: int = 0
 
     @classmethod
     def open(cls) -> Yard:
@@ -80,6 +82,18 @@ class Yard:
         for name in names:
             server.ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);\nCREATE DATABASE "{name}";')
         return [server.uri(name) for name in names]
+
+    def groups(self, server: Server, count: int) -> list[Node]:
+        """A new cluster without a gateway, as databases of `server`: the nodes of its groups, in order."""
+        self._made += 1
+        names = [f"c{self._made}_g{number}" for number in range(count)]
+        self.databases(server, names)
+        nodes = [
+            Node(id=number, group=GroupId(number), host="127.0.0.1", port=server.port, database=name)
+            for number, name in enumerate(names)
+        ]
+        catalog.install(nodes)
+        return nodes
 
     def cluster(
         self, name: str, *, embedded: bool, groups: int = 2, auth: Auth = "trust", gateway: bool = True
