@@ -37,9 +37,11 @@ LAYOUT: Final = 1  # the layout of pgherd's tables; another number in a server m
 
 @cache
 def _files() -> tuple[tuple[str, str], ...]:
-    folder = resources.files("pgherd.catalog") / "sql"
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    return tuple((entry.name, entry.read_text("utf-8")) for entry in found)
+    package = resources.files("pgherd.catalog")
+    found = [entry for entry in (package / "sql").iterdir() if entry.name.endswith(".sql")]
+    texts = [(entry.name, entry.read_text("utf-8")) for entry in found]
+    texts.append(("15_transactions.sql", (package / "transactions.sql").read_text("utf-8")))
+    return tuple(sorted(texts))
 
 
 def install_sql(group: GroupId, *, cluster_id: str, fresh: bool) -> list[str]:
@@ -49,7 +51,9 @@ def install_sql(group: GroupId, *, cluster_id: str, fresh: bool) -> list[str]:
         if fresh or not name.startswith("10_"):
             texts.append(text.replace("{group}", str(int(group))))
     if fresh:
-        texts.append(f"INSERT INTO pgherd.cluster (id, layout, epoch) VALUES ({literal(cluster_id)}, {LAYOUT}, 1)")
+        texts.append(
+            f"INSERT INTO pgherd.cluster (id, layout, epoch) VALUES ({literal(cluster_id)}, {LAYOUT}, 1)"
+        )
     return texts
 
 
@@ -161,7 +165,11 @@ def _keyspace(row: dict[str, Any], shards: Sequence[dict[str, Any]]) -> Keyspace
     ]  # fmt: skip
     found.sort(key=lambda shard: (shard.lower or (), shard.remainder, shard.modulus))
     return Keyspace(
-        id=KeyspaceId(row["id"]), name=row["name"], strategy=row["strategy"], key_types=types, shards=tuple(found)
+        id=KeyspaceId(row["id"]),
+        name=row["name"],
+        strategy=row["strategy"],
+        key_types=types,
+        shards=tuple(found),
     )
 
 

@@ -67,21 +67,11 @@ CREATE TABLE pgherd.tables (
 CREATE TABLE pgherd.probe (one integer PRIMARY KEY);
 INSERT INTO pgherd.probe VALUES (1);
 
--- Transactions over several groups: the outcome of those whose home is this group, and the gate (see docs/guarantees.md).
-CREATE TABLE pgherd.decisions (
-    id text PRIMARY KEY,
-    outcome text NOT NULL CHECK (outcome IN ('committed', 'aborted')),
-    decided_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE TABLE pgherd.gate ();
-
 -- Origins of generated ids: 0 to 511 are groups, the rest is leased by gateways and clients.
 CREATE SEQUENCE pgherd.origins MINVALUE 512 MAXVALUE 2047 CYCLE;
 -- The last id of this group, as milliseconds * 2048 + counter.
 CREATE SEQUENCE pgherd.ids;
 
 GRANT SELECT ON pgherd.cluster, pgherd.this, pgherd.groups, pgherd.nodes, pgherd.keyspaces, pgherd.shards, pgherd.tables, pgherd.probe TO PUBLIC;
-GRANT SELECT, INSERT ON pgherd.decisions TO PUBLIC;
-GRANT INSERT, SELECT ON pgherd.gate TO PUBLIC;
 GRANT USAGE ON SEQUENCE pgherd.origins TO PUBLIC;
 INSERT INTO pgherd.this (group_id) VALUES ({group});

@@ -17,9 +17,9 @@ BEGIN
     PERFORM pgherd.must_be((SELECT relowner FROM pg_catalog.pg_class WHERE oid = rel), 'table ' || rel::text);
 END $$;
 
--- Lock the map against other changes until the transaction ends; answers the epoch. Call it on group 0 before anything else.
-CREATE OR REPLACE FUNCTION pgherd.lock_cluster() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER AS $$
-    SELECT c.epoch FROM pgherd.cluster c FOR UPDATE
+-- Lock the map against other changes until the transaction ends; answers its row. Call it on group 0 before anything else.
+CREATE OR REPLACE FUNCTION pgherd.lock_cluster() RETURNS SETOF pgherd.cluster LANGUAGE sql VOLATILE SECURITY DEFINER AS $$
+    SELECT c.* FROM pgherd.cluster c FOR UPDATE
 $$;
 
 CREATE OR REPLACE FUNCTION pgherd.set_epoch(value bigint) RETURNS void LANGUAGE sql VOLATILE SECURITY DEFINER AS $$

@@ -282,11 +282,148 @@ BEGIN
         SELECT string_agg(quote_ident(name), ', ') INTO columns FROM jsonb_to_recordset(p_columns) AS (name text);
         EXECUTE format('CREATE VIEW %s WITH (security_invoker = true) AS SELECT %s FROM %I.%I', full_name, coalesce(columns, ''), p_schema, p_name);
     ELSE
-        SELECT string_agg(format('%I %s%s%s', name, full_type, ' COLLATE ' || "collation", CASE WHEN not_null THEN ' NOT NULL' END), ', ')
-        INTO columns FROM jsonb_to_recordset(p_columns) AS (name text, full_type text, "collation" text, not_null boolean);
+        -- the casts let nothing but names of types and collations through: this text runs with the installer's rights
+        SELECT string_agg(format('%I %s%s%s', name, format_type(type::regtype, typmod), ' COLLATE ' || "collation"::regcollation::text,
+                                 CASE WHEN not_null THEN ' NOT NULL' END), ', ')
+        INTO columns FROM jsonb_to_recordset(p_columns) AS (name text, type text, typmod integer, "collation" text, not_null boolean);
         EXECUTE format('CREATE FOREIGN TABLE %s (%s) SERVER group_0 OPTIONS (schema_name %L, table_name %L)', full_name, coalesce(columns, ''), p_schema, p_name);
     END IF;
     EXECUTE format('ALTER TABLE %s OWNER TO %I', full_name, pgherd.invoker());
     -- whether the reader may see the rows is decided in group 0, where the reader's own role reads them
     EXECUTE format('GRANT SELECT ON %s TO PUBLIC', full_name);
+END $$;
+
+-- A view that its owner made under a passing name becomes global.<name>: only the installer may create there, and only the owner's text may define it.
+CREATE OR REPLACE FUNCTION pgherd.adopt_view(p_schema text, p_passing text, p_name text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
+DECLARE
+    rel regclass := format('%I.%I', p_schema, p_passing)::regclass;
+    original regclass := to_regclass(format('%I.%I', p_schema, p_name));
+    target text := pgherd.ensure_schema('global', p_schema);
+BEGIN
+    PERFORM pgherd.must_own(rel);
+    PERFORM pgherd.drop_relation(target, p_name);
+    EXECUTE format('ALTER VIEW %s SET SCHEMA %I', rel, target);
+    EXECUTE format('ALTER VIEW %I.%I RENAME TO %I', target, p_passing, p_name);
+    IF original IS NOT NULL THEN
+        PERFORM pgherd.sync_rights(original, format('%I.%I', target, p_name)::regclass);
+    END IF;
+END $$;
+
+-- What DDL must know about a relation after the user's statement ran.
+CREATE OR REPLACE FUNCTION pgherd.inspect(rel regclass) RETURNS jsonb LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname, 'relkind', c.relkind, 'persistence', c.relpersistence,
+        'columns', pgherd.columns_of(c.oid),
+        'strategy', (SELECT CASE p.partstrat WHEN 'r' THEN 'range' WHEN 'h' THEN 'hash' ELSE 'list' END FROM pg_partitioned_table p WHERE p.partrelid = c.oid),
+        'key', (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, NULL), 'typmod', a.atttypmod,
+                    'plain', o.opcdefault AND coll.oid IN (0, 100, 950, 951) OR (coll.oid IS NULL AND o.opcdefault)) ORDER BY k.n)
+                FROM pg_partitioned_table p CROSS JOIN LATERAL unnest(p.partattrs::int2[], p.partclass::oid[], p.partcollation::oid[]) WITH ORDINALITY AS k (attnum, class, coll, n)
+                LEFT JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = k.attnum AND k.attnum > 0
+                LEFT JOIN pg_opclass o ON o.oid = k.class LEFT JOIN pg_collation coll ON coll.oid = k.coll
+                WHERE p.partrelid = c.oid),
+        'foreign_keys', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', f.conname,
+                    'from_schema', fn.nspname, 'from_name', fc.relname, 'to_schema', tn.nspname, 'to_name', tc.relname,
+                    'from_columns', (SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(f.conkey) WITH ORDINALITY AS k (attnum, n)
+                                     JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum),
+                    'to_columns', (SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(f.confkey) WITH ORDINALITY AS k (attnum, n)
+                                   JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum))), '[]')
+                FROM pg_constraint f JOIN pg_class fc ON fc.oid = f.conrelid JOIN pg_namespace fn ON fn.oid = fc.relnamespace
+                JOIN pg_class tc ON tc.oid = f.confrelid JOIN pg_namespace tn ON tn.oid = tc.relnamespace
+                WHERE f.contype = 'f' AND f.conparentid = 0 AND (f.conrelid = c.oid OR f.confrelid = c.oid)))
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel
+$$;
+
+-- Views that the map knows, as group 0 has them; `global`: they have a form in global; `exists`: it is there.
+CREATE OR REPLACE FUNCTION pgherd.views() RETURNS jsonb LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_agg(jsonb_build_object('schema', t.schema, 'name', t.name, 'global', t.distributed_view OR NOT t.on_all, 'body', pg_get_viewdef(c.oid),
+        'options', (SELECT string_agg(o, ', ') FROM unnest(c.reloptions) AS o WHERE o !~ '^check_option='),
+        'exists', to_regclass(format('%I.%I', pgherd.physical('global', t.schema), t.name)) IS NOT NULL) ORDER BY c.oid)
+    FROM pgherd.tables t JOIN pg_namespace n ON n.nspname = t.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
+    WHERE t.kind = 'view'
+$$;
+
+-- The tables that are read as global.<name> by queries over several groups.
+CREATE OR REPLACE FUNCTION pgherd.swapped() RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('schema', t.schema, 'name', t.name)) FROM pgherd.tables t WHERE t.kind IN ('distributed', 'single')
+$$;
+
+CREATE OR REPLACE FUNCTION pgherd.rename_key_column(p_schema text, p_name text, old text, new text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgherd.must_own(format('%I.%I', p_schema, p_name)::regclass);
+    UPDATE pgherd.tables SET key = array_replace(key, old, new) WHERE schema = p_schema AND name = p_name;
+END $$;
+
+CREATE OR REPLACE FUNCTION pgherd.reindex_table(p_schema text, p_name text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    s record;
+BEGIN
+    PERFORM pgherd.must_own(format('%I.%I', p_schema, p_name)::regclass);
+    FOR s IN SELECT x.id FROM pgherd.shards x JOIN pgherd.tables t ON t.keyspace = x.keyspace
+             WHERE t.schema = p_schema AND t.name = p_name AND x.group_id = pgherd.group_id() LOOP
+        EXECUTE format('REINDEX TABLE %I.%I', pgherd.physical('shard_' || s.id, p_schema), p_name);
+    END LOOP;
+END $$;
+
+-- The statements that make the table in another group as it is here: columns, checks, keys, indexes, sequences, comments. Foreign keys,
+-- triggers and policies come last. `p_partition`: the PARTITION BY to give it instead of its own.
+CREATE OR REPLACE FUNCTION pgherd.table_text(p_schema text, p_name text, p_partition text DEFAULT NULL) RETURNS text LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rel regclass := format('%I.%I', p_schema, p_name)::regclass;
+    full_name text := format('%I.%I', p_schema, p_name);
+    result text;
+    partition text := coalesce(p_partition, CASE WHEN (SELECT relkind FROM pg_class WHERE oid = rel) = 'p' THEN pg_get_partkeydef(rel) END);
+BEGIN
+    result := coalesce((SELECT string_agg(format('CREATE SEQUENCE %s AS %s', d.objid::regclass, format_type(q.seqtypid, NULL)), E';\n')
+        FROM pg_depend d JOIN pg_sequence q ON q.seqrelid = d.objid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = rel AND d.deptype = 'a') || E';\n', '');
+    result := result || format('CREATE TABLE %s (%s)', full_name, concat_ws(', ',
+        (SELECT string_agg(format('%I %s%s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+            (SELECT format(' COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+             JOIN pg_type y ON y.oid = a.atttypid WHERE c.oid = a.attcollation AND c.oid <> y.typcollation),
+            CASE WHEN a.attidentity <> '' THEN format(' GENERATED %s AS IDENTITY', CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END)
+                 WHEN a.attgenerated <> '' THEN format(' GENERATED ALWAYS AS (%s) %s', pg_get_expr(d.adbin, d.adrelid), CASE a.attgenerated WHEN 's' THEN 'STORED' ELSE 'VIRTUAL' END)
+                 WHEN d.adbin IS NOT NULL THEN ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid) END,
+            CASE WHEN a.attnotnull THEN ' NOT NULL' END), ', ' ORDER BY a.attnum)
+         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped),
+        (SELECT string_agg(format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), ', ') FROM pg_constraint WHERE conrelid = rel AND contype = 'c')))
+        || coalesce(' PARTITION BY ' || partition, '');
+    result := result || coalesce((SELECT string_agg(format(E';\nALTER SEQUENCE %s OWNED BY %s.%I', d.objid::regclass, full_name, a.attname), '')
+        FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = rel AND d.deptype = 'a'), '');
+    result := result || coalesce((SELECT string_agg(E';\n' || CASE
+            WHEN p.kind IN ('key', 'foreign key') THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s', full_name, p.name, p.def)
+            ELSE replace(replace(p.def, '{table}', full_name), ' {name} ', format(' %I ', p.name)) END, '' ORDER BY p.rank, p.name)
+        FROM pgherd.parts(rel) p), '');
+    result := result || (SELECT format(E';\nALTER TABLE %s OWNER TO %I', full_name, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = rel);
+    RETURN result || coalesce((SELECT string_agg(format(E';\nGRANT %s ON %s TO %s%s', g.privilege_type, full_name, pgherd.grantee(g.grantee),
+            CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '')
+        FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = rel AND g.grantee <> c.relowner), '');
+END $$;
+
+CREATE OR REPLACE FUNCTION pgherd.sync_view_rights(p_schema text, p_name text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    original regclass := to_regclass(format('%I.%I', p_schema, p_name));
+    target regclass := to_regclass(format('%I.%I', pgherd.physical('global', p_schema), p_name));
+BEGIN
+    IF original IS NOT NULL AND target IS NOT NULL THEN
+        PERFORM pgherd.must_own(original);
+        PERFORM pgherd.sync_rights(original, target);
+    END IF;
+END $$;
+
+-- Drop a table's foreign tables (sync_table makes them again): a change of type with USING does not pass them.
+CREATE OR REPLACE FUNCTION pgherd.drop_foreign(p_schema text, p_name text) RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    s record;
+BEGIN
+    FOR s IN SELECT x.id FROM pgherd.shards x JOIN pgherd.tables t ON t.keyspace = x.keyspace
+             WHERE t.schema = p_schema AND t.name = p_name AND x.group_id <> pgherd.group_id() LOOP
+        EXECUTE format('DROP FOREIGN TABLE IF EXISTS %I.%I', pgherd.physical('shard_' || s.id, p_schema), p_name);
+    END LOOP;
 END $$;
