@@ -153,7 +153,7 @@ class Startup:
         if not user:
             raise LoginRefused("no PostgreSQL user name specified in startup packet")
         if packet.minor > 0 or packet.options:
-            session.write(wire.negotiate_protocol_version(0, packet.options))
+            session.write(wire.negotiate_protocol_version(wire.VERSION_3_0, packet.options))
         if parameters.get("replication", "off").lower() not in ("", "off", "false", "no", "0"):
             raise Refused(
                 "replication connections are not offered by the gateway",
