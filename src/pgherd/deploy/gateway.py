@@ -91,7 +91,7 @@ class GatewayProcess:
                 return
             if ended:
                 raise DeployError(
-                    f"the gateway does not start: {said[-1] if said else 'it said nothing'}",
+                    f"the gateway does not start: {said[-1].removeprefix('pgherd: ') if said else 'it said nothing'}",
                     hint=f"Read {self.log}.",
                 )
             time.sleep(processes.POLL_S)

@@ -16,7 +16,7 @@ from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.server import Server
 from pgherd.deploy.state import State
 from pgherd.deploy.wish import Wish
-from pgherd.errors import DeployError
+from pgherd.errors import DeployError, PgherdError
 
 Report = Callable[[str], None]
 
@@ -138,14 +138,21 @@ class LocalCluster:
         state.make_directory(self.directory)
         with state.locked(self.directory):
             try:
-                current = state.want(self.directory, self._settled(asked), "up")
-                started = self._start_servers(current)
-                if started or not current.installed:
-                    current = self._install(current)
-                if gateway:
-                    self._start_gateway(current)
+                return self._up(state.want(self.directory, self._settled(asked), "up"), gateway)
             except OSError as error:
                 raise state.broken(self.directory, error) from error
+
+    def _up(self, current: State, gateway: bool) -> State:
+        blank = all(part.pid is None for part in self.parts(current))
+        try:
+            if self._start_servers(current) or not current.installed:
+                current = self._install(current)
+            if gateway:
+                self._start_gateway(current)
+        except (PgherdError, OSError, KeyboardInterrupt):
+            if blank:  # nothing ran before, so nothing shall stay half done
+                self._stop(current)
+            raise
         return current
 
     def _settled(self, asked: Wish) -> State:
@@ -262,12 +269,15 @@ class LocalCluster:
             current = state.want(self.directory, self.existing(), "down")
             if all(part.pid is None for part in self.parts(current)):
                 return False
-            self._report("stopping the gateway")
-            self.gateway.stop()
-            self._report("stopping PostgreSQL")
-            with ThreadPoolExecutor(8) as pool:
-                list(pool.map(Server.stop, self.servers(current)))
+            self._stop(current)
         return True
+
+    def _stop(self, current: State) -> None:
+        self._report("stopping the gateway")
+        self.gateway.stop()
+        self._report("stopping PostgreSQL")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(Server.stop, self.servers(current)))
 
     def kill(self) -> None:
         """Stop everything at once, as a crash would."""

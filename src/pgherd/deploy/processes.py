@@ -31,20 +31,23 @@ def alive(pid: int, start: int | None = None) -> bool:
     return now is not None and start in (None, now)
 
 
+def belongs(pid: int, directory: Path, program: str) -> bool:
+    """Is process `pid` alive, running `program`, with `directory` as its working directory?"""
+    entry = Path(f"/proc/{pid}")
+    try:
+        fits = (entry / "cwd").readlink() == directory.resolve() and (
+            entry / "exe"
+        ).readlink().name == program
+    except OSError:
+        return False
+    return fits and alive(pid)
+
+
 def with_directory(directory: Path, program: str) -> list[int]:
     """The pids of `program`'s processes whose working directory is `directory`: a server's whole family, orphans included."""
     wanted = directory.resolve()
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            here = (entry / "cwd").readlink() == wanted and (entry / "exe").readlink().name == program
-        except OSError:
-            continue
-        if here and alive(int(entry.name)):
-            found.append(int(entry.name))
-    return found
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if belongs(pid, wanted, program)]
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -152,7 +152,7 @@ class Server:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             return None
-        return pid if pid in processes.with_directory(self.data, "postgres") else None
+        return pid if processes.belongs(pid, self.data, "postgres") else None
 
     def start(self) -> None:
         """Start it and wait until it takes connections. It may run already. Raises DeployError with the server's reason."""
