@@ -79,11 +79,15 @@ class Crowded(PgherdError):
     retry = True
 
 
-def begin(db: Database, *, isolation: str | None, readonly: bool, deferrable: bool, explicit: bool) -> Transaction:
+def begin(
+    db: Database, *, isolation: str | None, readonly: bool, deferrable: bool, explicit: bool
+) -> Transaction:
     """A new distributed transaction; nothing is sent yet."""
     level = ISOLATIONS[isolation]
     modes = (
-        f"ISOLATION LEVEL {level.upper()}" + (" READ ONLY" if readonly else "") + (" DEFERRABLE" if deferrable else "")
+        f"ISOLATION LEVEL {level.upper()}"
+        + (" READ ONLY" if readonly else "")
+        + (" DEFERRABLE" if deferrable else "")
     )
     plain = level == "read committed" and not readonly and not deferrable
     return Transaction(

@@ -105,7 +105,10 @@ async def _federated(plan: Federated, params: Params, work: Work, prefetch: int)
 
 
 async def _read(link: Link, sql: str, params: Params, prefetch: int) -> AsyncIterator[Record]:
-    assert isinstance(link, AsyncpgLink)
+    if not isinstance(link, AsyncpgLink):  # it has a cursor of its own
+        for row in (await link.part(sql, params)).rows:
+            yield row
+        return
     connection = link.held.connection
     if not connection.is_in_transaction():  # a link of its own, for one statement
         async with connection.transaction(readonly=True):

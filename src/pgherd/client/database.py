@@ -32,6 +32,7 @@ from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
+from pgherd.transaction import recovery
 
 ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
 Lent = tuple[GroupPool, Held, PreparedStatement, Route]
@@ -53,7 +54,7 @@ class Database(Queries):
         self.plans = PlanCache(map_, statements.planned)
         self.maps = MapKeeper(self.pools, self._renew)
         self.lender = Lender(self)
-        self.gates = Gates(self.lender)
+        self.gates = Gates(self.lender, unstick=self._unstick)
         self.slots = Slots(options.max_size, options.wait_max)
         self._ids: IdSource | None = None
         self.current: ContextVar[Transaction | None] = ContextVar("pgherd_transaction", default=None)
@@ -76,7 +77,9 @@ class Database(Queries):
                 pool.closed = True
                 pool.drop_idle()
             options = self.options
-            self.pools[group] = GroupPool(members, self._connect, size=options.max_size, wait_max=options.wait_max)
+            self.pools[group] = GroupPool(
+                members, self._connect, size=options.max_size, wait_max=options.wait_max
+            )
 
     async def refresh(self) -> None:
         """Read the cluster map again. Needed by nobody in the ordinary course: statements notice changes themselves."""
@@ -169,7 +172,9 @@ class Database(Queries):
             await self.refresh()
             return
         if isinstance(error, LOST) and held.lost:
-            if route.write and not isinstance(error, asyncpg.InterfaceError):  # that one is raised before sending
+            if route.write and not isinstance(
+                error, asyncpg.InterfaceError
+            ):  # that one is raised before sending
                 raise OutcomeUnknown("the connection was lost during a statement that writes") from error
             return
         raise error
@@ -213,7 +218,9 @@ class Database(Queries):
                 if attempt == ATTEMPTS - 1 or not is_stale(error):
                     raise users_error(error) from error.__cause__
                 if not await self.maps.check(self.map.epoch):
-                    await asyncio.sleep(0.01 * 2**attempt)  # a change under way: its commit has not reached every group
+                    await asyncio.sleep(
+                        0.01 * 2**attempt
+                    )  # a change under way: its commit has not reached every group
         raise AssertionError("unreachable")
 
     async def _plan_all(self, query: str) -> Any:
@@ -293,7 +300,20 @@ class Database(Queries):
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> Transaction:
         """`async with db.transaction() as tx:`; inside another one of the same task it is a savepoint."""
-        return Transaction(self, isolation=isolation, readonly=readonly, deferrable=deferrable, parent=self.active)
+        return Transaction(
+            self, isolation=isolation, readonly=readonly, deferrable=deferrable, parent=self.active
+        )
+
+    async def outcome(self, transaction_id: str) -> str | None:
+        """'committed' (and every later read sees it), 'aborted' for good, or 'in progress'; None: too old to tell.
+
+        Asking settles: what a dead coordinator left behind is finished first. Raises BadSetting for what is no id.
+        """
+        return await recovery.status(self.lender, tuple(sorted(self.map.groups)), transaction_id)
+
+    async def _unstick(self, groups: tuple[GroupId, ...]) -> None:
+        for group in groups:
+            await recovery.settle_blockers(self.lender, group)
 
     # ---- settings and the end -------------------------------------------------------------------------------
 

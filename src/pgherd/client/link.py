@@ -57,7 +57,11 @@ def arguments(params: Params) -> Sequence[Any]:
 
 def server_error(error: asyncpg.PostgresError) -> ServerError:
     """asyncpg's exception as the engine's; the original stays its `__cause__`, and is what users see."""
-    fields = {code: str(value) for name, code in _FIELDS.items() if (value := getattr(error, name, None)) is not None}
+    fields = {
+        code: str(value)
+        for name, code in _FIELDS.items()
+        if (value := getattr(error, name, None)) is not None
+    }
     fields.setdefault("M", str(error))
     found = ServerError(fields)
     found.__cause__ = error
@@ -90,7 +94,9 @@ class AsyncpgLink:
         return self.held.connection.get_server_pid()
 
     def _error(self, error: BaseException) -> BaseException:
-        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError):
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(
+            error, asyncpg.PostgresConnectionError
+        ):
             return server_error(error)
         if self.held.lost or isinstance(error, OSError | asyncpg.PostgresConnectionError):
             return GroupDown(f"the connection to group {self._group} was lost: {error}")
@@ -149,7 +155,9 @@ class AsyncpgLink:
                 self.held.forget(sql)
                 raise self._error(error) from error
 
-    async def records(self, schema: str, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
+    async def records(
+        self, schema: str, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]
+    ) -> None:
         """COPY Python records in, binary."""
         async with self._lock:
             try:
@@ -160,6 +168,8 @@ class AsyncpgLink:
                 raise self._error(error) from error
 
     async def _prepared(self, sql: str) -> Any:
+        if sql[:6] == "FETCH ":  # its columns are another cursor's each time
+            return await self.held.connection.prepare(sql, name="")
         if len(sql) > 10_000:  # a text made for its values: it will not come again
             return await self.held.connection.prepare(sql, name="")
         return await self.held.prepared(sql)
@@ -177,10 +187,29 @@ class AsyncpgLink:
                 rows=[tuple(map(_text, row)) for row in records],
                 tag=statement.get_statusmsg(),
             )
+        if sql[:6] == "FETCH ":
+            records = await statement.fetch(*args)
+            rows = await self._printed(records, types)
+            return TextRows(names=names, types=types, rows=rows, tag=f"FETCH {len(records)}")
         wrapped = await self._prepared(_as_text(sql, [attribute.type.name for attribute in attributes]))
         records = await wrapped.fetch(*args)
         tag = wrapped.get_statusmsg()
         return TextRows(names=names, types=types, rows=[tuple(row) for row in records], tag=tag)
+
+    async def _printed(self, records: Sequence[Any], types: Sequence[str]) -> list[Row]:
+        """Values that were read already, as PostgreSQL prints them: there and back again."""
+        columns: list[Sequence[str | None]] = []
+        for at, kind in enumerate(types):
+            values = [record[at] for record in records]
+            if kind.endswith("[]"):  # unnest would flatten them
+                printed = [
+                    await self.held.connection.fetchval(f"SELECT $1::{kind}::text", value) for value in values
+                ]
+            else:
+                sql = f"SELECT v::text FROM unnest($1::{kind}[]) AS t(v)"
+                printed = [row[0] for row in await self.held.connection.fetch(sql, values)]
+            columns.append(printed)
+        return list(zip(*columns, strict=True))
 
     async def copy_in(self, sql: str, chunks: AsyncIterator[bytes]) -> int:
         """COPY ... FROM STDIN."""
@@ -260,7 +289,9 @@ def _as_text(sql: str, types: Sequence[str]) -> str:
 def _cut(sql: str) -> tuple[str, str]:
     """(statements run for their effect, the last one if it answers rows)."""
     statements = (
-        [sql] if ";" not in sql.rstrip().rstrip(";") else [text for text in postgast.split(sql) if text.strip()]
+        [sql]
+        if ";" not in sql.rstrip().rstrip(";")
+        else [text for text in postgast.split(sql) if text.strip()]
     )
     if not statements:
         return "", ""

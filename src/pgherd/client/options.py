@@ -14,7 +14,9 @@ from pgherd.client.held import down
 from pgherd.errors import BadSetting, GroupDown
 
 # Settings that would change what routed statements mean, or break distributed commits.
-_FIXED = frozenset({"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"})
+_FIXED = frozenset(
+    {"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,9 @@ class Queries(ABC):
             return await self._script(query, timeout)
         return (await self._query(query, args, "tag", timeout)).tag
 
-    async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
+    async def executemany(
+        self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None
+    ) -> None:
         """The statement once for each argument list; all of them or none."""
         await self._many(command, args, timeout)
 

@@ -47,7 +47,11 @@ class Route:
         try:
             if self._same is not None:
                 value = args[self._number]
-                key: Key = (value,) if type(value) is self._same else (keys.decode_python(self._sources[0][1], value),)
+                key: Key = (
+                    (value,)
+                    if type(value) is self._same
+                    else (keys.decode_python(self._sources[0][1], value),)
+                )
             else:
                 key = tuple(keys.decode_python(kind, args[at]) for at, kind in self._sources)
             shard = self._locate(key)

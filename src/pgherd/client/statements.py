@@ -55,7 +55,9 @@ def one(plans: PlanCache, query: str, path: tuple[str, ...]) -> AnyPlan:
 def check(plan: AnyPlan, *, in_transaction: bool) -> None:
     """Refuse what would leave a state behind on one of many connections. Raises Refused."""
     if isinstance(plan, Control):
-        raise Refused(f"{plan.action.upper()} as a statement is refused", hint="Use `async with db.transaction():`.")
+        raise Refused(
+            f"{plan.action.upper()} as a statement is refused", hint="Use `async with db.transaction():`."
+        )
     if isinstance(plan, SetVariable) and not (plan.local and in_transaction):
         raise Refused(
             f"SET {plan.name} would change one of many shared connections",
@@ -67,7 +69,9 @@ def check(plan: AnyPlan, *, in_transaction: bool) -> None:
             hint="Just call fetch: every statement is prepared and kept.",
         )
     if isinstance(plan, Declare | Fetch):
-        raise Refused("cursors by SQL are refused", hint="Use `async for row in db.cursor(...)` inside a transaction.")
+        raise Refused(
+            "cursors by SQL are refused", hint="Use `async for row in db.cursor(...)` inside a transaction."
+        )
     if isinstance(plan, Discard) or (plan.pin and not in_transaction):
         raise Refused(
             "this statement leaves state on its connection, and connections are shared",
@@ -75,7 +79,9 @@ def check(plan: AnyPlan, *, in_transaction: bool) -> None:
         )
 
 
-async def straight(db: Database, plan: Single | OneGroup, query: str, args: Sequence[Any], want: Want) -> Part | None:
+async def straight(
+    db: Database, plan: Single | OneGroup, query: str, args: Sequence[Any], want: Want
+) -> Part | None:
     """Run a statement of one group outside any transaction. None: its key must be asked of a server first."""
     if isinstance(plan, Single):
         try:
@@ -92,7 +98,9 @@ async def straight(db: Database, plan: Single | OneGroup, query: str, args: Sequ
     return await on_group(db, group, text, args, want, write=plan.write)
 
 
-async def on_group(db: Database, group: GroupId, text: str, args: Sequence[Any], want: Want, *, write: bool) -> Part:
+async def on_group(
+    db: Database, group: GroupId, text: str, args: Sequence[Any], want: Want, *, write: bool
+) -> Part:
     """One statement on one of a group's connections. A lost connection is tried once more if nothing can be done twice."""
     pool = db.pools[group]
     for last in (False, True):

@@ -41,9 +41,13 @@ class Transaction(Queries):
         parent: Transaction | None = None,
     ) -> None:
         if isolation not in branches.ISOLATIONS:
-            raise ValueError(f"isolation is expected to be one of {set(branches.ISOLATIONS)}, got {isolation!r}")
+            raise ValueError(
+                f"isolation is expected to be one of {set(branches.ISOLATIONS)}, got {isolation!r}"
+            )
         if parent is not None and isolation not in (None, parent.root.isolation):
-            raise asyncpg.InterfaceError("nested transaction has a different isolation level than the outer one")
+            raise asyncpg.InterfaceError(
+                "nested transaction has a different isolation level than the outer one"
+            )
         self.db = db
         self.isolation = isolation
         self.parent = parent
@@ -140,7 +144,9 @@ class Transaction(Queries):
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         if not self.open:  # the block ended it by hand
             return
         if kind is None:
@@ -172,8 +178,7 @@ class Transaction(Queries):
             ids=await self.db.id_source(),
             params=PythonParams(args),
             prefer=next(iter(started.branches), None),
-            notice=started.notice,
-            progress=started.progress,
+            path=self.db.options.path,
         )
 
     async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:

@@ -106,7 +106,9 @@ async def _whole(plan: CopyIn, groups: tuple[GroupId, ...], chunks: AsyncIterato
     async with _streams(streams):
         for group in groups:
             streams[group] = Stream(plan, await work.tx.branch(group))
-            await streams[group].put(None, b"")  # an empty file is a COPY of no rows, and may still be refused
+            await streams[group].put(
+                None, b""
+            )  # an empty file is a COPY of no rows, and may still be refused
         async for chunk in chunks:
             for stream in streams.values():
                 await stream.put(None, chunk)

@@ -6,6 +6,7 @@ SET, PREPARE, cursors ...) never comes here, and COPY streams have functions of 
 
 from __future__ import annotations
 
+from pgherd.engine import abroad
 from pgherd.engine.explain import explain
 from pgherd.engine.gather import federated, gather
 from pgherd.engine.inserts import insert_rows, insert_select
@@ -93,7 +94,7 @@ async def single(plan: Single, params: Params, work: Work) -> Part:
 async def one_group(plan: OneGroup, params: Params, work: Work) -> Part:
     """One group."""
     group = work.somewhere if plan.group is None else plan.group
-    link = await work.tx.branch(group, write=plan.write)
+    link = (await abroad.branches(work, (group,), plan.reads, write=plan.write))[group]
     return await link.part(plan.sql, params)
 
 

@@ -73,7 +73,9 @@ async def _explained(plan: Explain, step: Step, work: Work) -> list[str]:
     return [line for row in output.rows for line in (row[0] or "").splitlines()]
 
 
-async def _json(route: str, steps: Sequence[Step], outputs: Sequence[list[str]], extra: list[str], work: Work) -> Part:
+async def _json(
+    route: str, steps: Sequence[Step], outputs: Sequence[list[str]], extra: list[str], work: Work
+) -> Part:
     documents: list[dict[str, Any]] = []
     for step, output in zip(steps, outputs, strict=True):
         for document in json.loads("\n".join(output)):
@@ -114,10 +116,13 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
         case Gather():
             return _gather_steps(inner, params), _combine_lines(inner)
         case OnAll():
-            return [Step(group=group, sql=sql, label=f"Group {group}", params=params) for group, sql in inner.sql], []
+            return [
+                Step(group=group, sql=sql, label=f"Group {group}", params=params) for group, sql in inner.sql
+            ], []
         case ReferenceWrite():
             return [
-                Step(group=group, sql=inner.sql, label=f"Group {group}", params=params) for group in work.groups
+                Step(group=group, sql=inner.sql, label=f"Group {group}", params=params)
+                for group in work.groups
             ], []
         case InsertSelect():
             steps, extra = await steps_of(cast(AnyPlan, inner.source), params, work)
@@ -131,7 +136,9 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
 def _per_shard(shards: Sequence[Any], text: Any, params: Params, work: Work) -> list[Step]:
     by_group = shards_by_group(shards, all_shards(work))
     return [
-        Step(group=group, shard=shard, sql=text(shard), label=f"Shard {shard} on group {group}", params=params)
+        Step(
+            group=group, shard=shard, sql=text(shard), label=f"Shard {shard} on group {group}", params=params
+        )
         for group, its_shards in by_group.items()
         for shard in its_shards
     ]
@@ -144,7 +151,9 @@ def _federated_step(plan: Federated, params: Params) -> Step:
 
 
 def _gather_steps(plan: Gather, params: Params) -> list[Step]:
-    return [Step(group=group, sql=plan.arm, label=f"Arm on group {group}", params=params) for group in plan.groups]
+    return [
+        Step(group=group, sql=plan.arm, label=f"Arm on group {group}", params=params) for group in plan.groups
+    ]
 
 
 def _combine_lines(plan: Gather) -> list[str]:

@@ -21,7 +21,7 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
         if sum(len(one.rows) for one in arms) <= plan.row_limit:
-            sql = plan.combine.replace("{rows}", rows_text(arms))
+            sql = with_rows(plan.combine, arms)
             return await links[plan.groups[0]].part(sql, params.select(plan.combine_params))
     return await federated(plan.fallback, params, work)
 
@@ -36,6 +36,13 @@ async def _concatenated(plan: Gather, params: Params, work: Work) -> Part:
     return merged(list(arms.values()))
 
 
+def with_rows(sql: str, arms: Sequence[TextRows]) -> str:
+    """Fill the holes for the arms' rows `{rows}` and for their columns' types `{t1}`, `{t2}` ..."""
+    for number, kind in enumerate(arms[0].types, 1):
+        sql = sql.replace(f"{{t{number}}}", kind)
+    return sql.replace("{rows}", rows_text(arms))
+
+
 def rows_text(arms: Sequence[TextRows]) -> str:
     """All arms' rows as one table expression: unnest of an array for each column.
 
@@ -47,7 +54,9 @@ def rows_text(arms: Sequence[TextRows]) -> str:
     columns: Sequence[Sequence[str | None]] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     names = [f"c{number}" for number in range(1, len(types) + 1)]
     carried = ["text" if kind.endswith("[]") else kind for kind in types]
-    arrays = ", ".join(f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True))
+    arrays = ", ".join(
+        f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True)
+    )
     plain = f"unnest({arrays}) AS p({', '.join(names)})"
     if carried == list(types):
         return plain

@@ -71,8 +71,8 @@ async def _fill(plan: InsertRows, params: Params, work: Work) -> Filled:
                 values[id(source)] = str(work.ids.next())
             elif isinstance(source, Expr):
                 values[id(source)] = None
-                if source.params:
-                    values[id(source)] = await evaluated(source.sql, params.select(source.params), work)
+                if source.params or source.zero or source.reads:
+                    values[id(source)] = await _evaluated(source, params.select(source.params), work)
                 else:
                     plain.append(source)
     if plain:
@@ -81,6 +81,17 @@ async def _fill(plan: InsertRows, params: Params, work: Work) -> Filled:
         answer = await link.texts(sql, work.nothing)
         values.update({id(source): text for source, text in zip(plain, answer.rows[0], strict=True)})
     return Filled(values)
+
+
+async def _evaluated(source: Expr, params: Params, work: Work) -> str | None:
+    sql = f"SELECT ({source.sql})::text"
+    if source.reads:
+        where = work.groups[:1] if source.zero else work.groups
+        async with work.tx.federated(where, source.reads) as link:
+            return (await link.texts(sql, params)).rows[0][0]
+    # group 0's sequences are its own: what a volatile function did there must commit with the rest
+    link = await work.tx.branch(GroupId(0) if source.zero else work.somewhere, write=False)
+    return (await link.texts(sql, params)).rows[0][0]
 
 
 async def _key(
@@ -104,7 +115,9 @@ async def _key(
     return None if None in values else tuple(values)
 
 
-def render(plan: InsertRows, shard: ShardId, rows: Sequence[InsertRow], filled: Filled) -> tuple[str, tuple[int, ...]]:
+def render(
+    plan: InsertRows, shard: ShardId, rows: Sequence[InsertRow], filled: Filled
+) -> tuple[str, tuple[int, ...]]:
     """One shard's statement, and the numbers of the parameters that it uses, in their new order."""
     numbers: dict[int, int] = {}
 
@@ -123,7 +136,11 @@ def render(plan: InsertRows, shard: ShardId, rows: Sequence[InsertRow], filled: 
 async def insert_select(plan: InsertSelect, params: Params, work: Work) -> Part:
     """Read the source first, all of it (it may read the target), then insert its rows shard by shard in batches."""
     rows = await source_rows(plan, params, work)
-    return insert_answer(await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work))
+    if plan.generated:
+        rows = [(*row, *(str(work.ids.next()) for _ in range(plan.generated))) for row in rows]
+    return insert_answer(
+        await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work)
+    )
 
 
 async def source_rows(plan: InsertSelect, params: Params, work: Work) -> list[Row]:

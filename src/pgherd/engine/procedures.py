@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Final
+
 from pgherd.engine.link import Params, Part
-from pgherd.engine.work import Work
+from pgherd.engine.work import Work, answer
 from pgherd.errors import Refused
-from pgherd.plan.plans import Call, Ddl
+from pgherd.plan.plans import Call, Const, Ddl, Param
+from pgherd.transaction import recovery
+
+Answer = Callable[[Call, Params, Work], Awaitable[Part]]
 
 
 async def define(plan: Ddl, work: Work) -> Part:
@@ -14,5 +20,36 @@ async def define(plan: Ddl, work: Work) -> Part:
 
 
 async def call(plan: Call, params: Params, work: Work) -> Part:
-    """An admin procedure or function."""
+    """An admin procedure, or a function that gateway and client answer."""
+    own = _ANSWERED.get(plan.name)
+    if own is not None:
+        return await own(plan, params, work)
     raise Refused("procedures are not there yet")
+
+
+async def argument_text(source: Param | Const, params: Params, work: Work) -> str | None:
+    """An argument in text form; None is NULL."""
+    if isinstance(source, Const):
+        return source.text
+    link = await work.tx.branch(work.somewhere, write=False)
+    return (await link.texts("SELECT $1::text", params.select((source.number,)))).rows[0][0]
+
+
+async def _transaction_id(plan: Call, params: Params, work: Work) -> Part:
+    """SELECT pgherd.transaction_id(): from now on its outcome can be asked for."""
+    return await answer(work, [("transaction_id", "text")], [(await work.tx.announce(),)], "SELECT 1")
+
+
+async def _transaction_status(plan: Call, params: Params, work: Work) -> Part:
+    """SELECT * FROM pgherd.transaction_status('id')."""
+    if len(plan.args) != 1:
+        raise Refused("transaction_status takes one argument: a transaction's id")
+    text = await argument_text(plan.args[0], params, work)
+    status = await recovery.status(work.tx.lender, work.groups, text or "")
+    return await answer(work, [("transaction_status", "text")], [(status,)], "SELECT 1")
+
+
+_ANSWERED: Final[dict[str, Answer]] = {
+    "transaction_id": _transaction_id,
+    "transaction_status": _transaction_status,
+}

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from pgherd.catalog.model import GroupId
-from pgherd.engine.link import Params, Part
+from pgherd.engine import abroad
+from pgherd.engine.gather import with_rows
+from pgherd.engine.link import Link, Params, Part
 from pgherd.engine.work import Work, side_by_side
 from pgherd.plan.plans import ReferenceWrite
 
 
 async def reference_write(plan: ReferenceWrite, params: Params, work: Work) -> Part:
-    """The same text in every group; the answer is group 0's."""
-    first, *others = work.groups
-    link = await work.tx.branch(first)
+    """The same change in every group: the same text, or group 0's rows carried over. The answer is group 0's."""
+    first = work.groups[0]
+    link = (await abroad.branches(work, (first,), plan.reads, write=True))[first]
+    if plan.mode == "image":
+        return await _image(plan, params, work, link)
     answer = await link.part(plan.sql, params)
-
-    async def in_group(group: GroupId) -> None:
-        await (await work.tx.branch(group)).part(plan.sql, params)
-
-    if others:
-        await side_by_side(others, in_group, limit=work.bounds.parallel)
+    await _in_others(plan.sql, params, work)
     return answer
+
+
+async def _in_others(sql: str, params: Params, work: Work) -> None:
+    async def in_group(group: GroupId) -> None:
+        await (await work.tx.branch(group)).part(sql, params)
+
+    if len(work.groups) > 1:
+        await side_by_side(work.groups[1:], in_group, limit=work.bounds.parallel)
+
+
+async def _image(plan: ReferenceWrite, params: Params, work: Work, link: Link) -> Part:
+    """Group 0 computes the rows once; the others take them as they are."""
+    image = await link.texts(plan.image_sql, params)
+    if image.rows:
+        await _in_others(with_rows(plan.apply_sql, [image]), work.nothing, work)
+    if not plan.returning:
+        return Part(rows=[], tag=image.tag)
+    answer = await link.part(with_rows(plan.returning, [image]), work.nothing)
+    return Part(rows=answer.rows, tag=image.tag, columns=answer.columns)

@@ -20,7 +20,9 @@ KeyOf = Param | Const
 
 def key_of(sources: Sequence[KeyOf], params: Params, keyspace: Keyspace) -> Key | None:
     """The canonical key, or None if a column of it is NULL. Raises keys.Undecodable, errors.BadKey."""
-    values = tuple(_value(source, params, kind) for source, kind in zip(sources, keyspace.key_types, strict=True))
+    values = tuple(
+        _value(source, params, kind) for source, kind in zip(sources, keyspace.key_types, strict=True)
+    )
     return None if None in values else values
 
 
@@ -48,7 +50,9 @@ def shown(key: Key, keyspace: Keyspace) -> str:
     """The key as people read it."""
     return (
         "("
-        + ", ".join(keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=True))
+        + ", ".join(
+            keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=True)
+        )
         + ")"
     )
 

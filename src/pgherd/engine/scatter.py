@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, ShardId, Table
+from pgherd.engine import abroad
 from pgherd.engine.link import Params, Part, Row
 from pgherd.engine.route import canonical, evaluated, shard_of
 from pgherd.engine.work import Work, counted, merged, quoted, side_by_side
@@ -13,7 +14,9 @@ from pgherd.errors import StaleMap
 from pgherd.plan.plans import MoveRows, OnAll, Scatter
 
 
-def shards_by_group(shards: Iterable[ShardId], keyspace_shards: dict[ShardId, Shard]) -> dict[GroupId, list[ShardId]]:
+def shards_by_group(
+    shards: Iterable[ShardId], keyspace_shards: dict[ShardId, Shard]
+) -> dict[GroupId, list[ShardId]]:
     """The shards of each group, groups and shards ascending (one order for all writers: fewer deadlocks)."""
     found: dict[GroupId, list[ShardId]] = {}
     for shard in sorted(shards):
@@ -31,9 +34,10 @@ def all_shards(work: Work) -> dict[ShardId, Shard]:
 async def scatter(plan: Scatter, params: Params, work: Work) -> Part:
     """The same write in every shard; one group's shards one after another, groups side by side."""
     by_group = shards_by_group(plan.shards, all_shards(work))
+    links = await abroad.branches(work, list(by_group), plan.reads, write=plan.write) if plan.reads else {}
 
     async def in_group(group: GroupId) -> Part:
-        link = await work.tx.branch(group, write=plan.write)
+        link = links[group] if links else await work.tx.branch(group, write=plan.write)
         return merged([await link.part(plan.text.for_shard(shard), params) for shard in by_group[group]])
 
     parts = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
@@ -64,7 +68,11 @@ async def move_rows(plan: MoveRows, params: Params, work: Work) -> Part:
 
     async def take(group: GroupId) -> list[Row]:
         link = await work.tx.branch(group)
-        return [row for shard in by_group[group] for row in (await link.texts(plan.take.for_shard(shard), params)).rows]
+        return [
+            row
+            for shard in by_group[group]
+            for row in (await link.texts(plan.take.for_shard(shard), params)).rows
+        ]
 
     taken = await side_by_side(by_group, take, limit=work.bounds.parallel)
     rows = [row for part in taken.values() for row in part]
@@ -90,7 +98,9 @@ async def _none_moved(plan: MoveRows, by_group: dict[GroupId, list[ShardId]], wo
 # ---- rows in text form into their shards ----------------------------------------------------------------
 
 
-async def key_of_row(row: Sequence[str | None], at: Sequence[int], keyspace: Keyspace, work: Work) -> Key | None:
+async def key_of_row(
+    row: Sequence[str | None], at: Sequence[int], keyspace: Keyspace, work: Work
+) -> Key | None:
     """The canonical key of a row in text form; a server reads what Python cannot."""
     values: list[object] = []
     for index, kind in zip(at, keyspace.key_types, strict=True):

@@ -31,7 +31,9 @@ def stale_code(code: str, message: str, schema: str = "") -> bool:
     if code == "55000":
         return "foreign table" in message and "does not allow" in message
     if code == "23514":
-        return "violates partition constraint" in message and (not schema or _SHARD_NAME.match(schema) is not None)
+        return "violates partition constraint" in message and (
+            not schema or _SHARD_NAME.match(schema) is not None
+        )
     if code in _MISSING:
         return _SHARD_NAME.search(message) is not None
     return False

@@ -7,31 +7,15 @@ once above it and never know which of the two they serve.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pgherd.catalog.model import ClusterMap, GroupId
-from pgherd.engine.link import Link, Params, Part
+from pgherd.engine.link import Params, Part
+from pgherd.transaction.coordinator import Transaction
 
 T = TypeVar("T")
-
-
-class Transaction(Protocol):
-    """A distributed transaction as plans see it. Whoever made it commits it or rolls it back."""
-
-    async def branch(self, group: GroupId, *, write: bool = True) -> Link:
-        """The branch in `group`, opened when first touched."""
-        ...
-
-    def reading(self, groups: Sequence[GroupId], /) -> AbstractAsyncContextManager[Mapping[GroupId, Link]]:
-        """Links to `groups` that see one consistent snapshot, for one statement."""
-        ...
-
-    def federated(self, groups: Sequence[GroupId], reads: Sequence[GroupId], /) -> AbstractAsyncContextManager[Link]:
-        """A link to one of `groups` (best first), whose foreign tables see `reads` on one consistent snapshot."""
-        ...
 
 
 class Ids(Protocol):
@@ -51,14 +35,6 @@ class Bounds:
     copy_bytes: int = 1_000_000
 
 
-def no_notice(text: str) -> None:
-    """Drop a notice: nobody listens."""
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Drop a progress report: nobody looks."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One statement's surroundings. `params()` without arguments is the caller's empty parameter list."""
@@ -68,9 +44,8 @@ class Work:
     ids: Ids
     params: Params
     bounds: Bounds = field(default_factory=Bounds)
-    notice: Callable[[str], None] = no_notice
-    progress: Callable[[str, int, int], None] = no_progress
     prefer: GroupId | None = None
+    path: tuple[str, ...] = ("public",)
 
     @property
     def nothing(self) -> Params:
@@ -81,10 +56,6 @@ class Work:
     def groups(self) -> tuple[GroupId, ...]:
         """All groups, ascending."""
         return tuple(sorted(self.map.groups))
-
-    async def branch(self, group: GroupId, *, write: bool = True) -> Link:
-        """The open branch in `group`: with this a Work is a Workspace for DDL and admin procedures."""
-        return await self.tx.branch(group, write=write)
 
     @property
     def somewhere(self) -> GroupId:
