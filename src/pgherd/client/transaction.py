@@ -179,6 +179,8 @@ class Transaction(Queries):
             params=PythonParams(args),
             prefer=next(iter(started.branches), None),
             path=self.db.options.path,
+            notice=started.notice,
+            progress=started.progress,
         )
 
     async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from pgherd.catalog import ddl
 from pgherd.engine.link import Params, Part
 from pgherd.engine.work import Work, answer
 from pgherd.errors import Refused
@@ -16,7 +17,8 @@ Answer = Callable[[Call, Params, Work], Awaitable[Part]]
 
 async def define(plan: Ddl, work: Work) -> Part:
     """A definition on every group, and the shards' tables after it."""
-    raise Refused("DDL is not there yet")
+    tag = await ddl.apply(work, plan, work.map, work.path)
+    return Part(rows=[], tag=tag)
 
 
 async def call(plan: Call, params: Params, work: Work) -> Part:

@@ -35,9 +35,19 @@ class Bounds:
     copy_bytes: int = 1_000_000
 
 
+def no_notice(text: str) -> None:
+    """Drop a notice: nobody listens."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Drop a progress report: nobody looks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One statement's surroundings. `params()` without arguments is the caller's empty parameter list."""
+    """One statement's surroundings; also the `Workspace` of definitions and procedures.
+
+    `path`: the schemas that unqualified names mean. `params()` without arguments is the caller's empty parameter list."""
 
     tx: Transaction
     map: ClusterMap
@@ -46,6 +56,8 @@ class Work:
     bounds: Bounds = field(default_factory=Bounds)
     prefer: GroupId | None = None
     path: tuple[str, ...] = ("public",)
+    notice: Callable[[str], None] = no_notice
+    progress: Callable[[str, int, int], None] = no_progress
 
     @property
     def nothing(self) -> Params:
@@ -56,6 +68,10 @@ class Work:
     def groups(self) -> tuple[GroupId, ...]:
         """All groups, ascending."""
         return tuple(sorted(self.map.groups))
+
+    async def branch(self, group: GroupId, *, write: bool = True) -> Link:
+        """The open branch in `group`."""
+        return await self.tx.branch(group, write=write)
 
     @property
     def somewhere(self) -> GroupId:
