@@ -255,7 +255,7 @@ class Database(Queries):
         """One statement as a distributed transaction of its own."""
         async with self.alone() as transaction:
             part = await execute(plan, PythonParams(args), await transaction.work(args))
-        if isinstance(plan, Ddl | Call):
+        if isinstance(plan, Ddl) or (isinstance(plan, Call) and plan.write):
             await self.refresh()
         return part
 

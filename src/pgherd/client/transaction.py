@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from pgherd.catalog import store
+from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.queries import Queries, Want, users_error
 from pgherd.engine.execute import execute
 from pgherd.engine.link import Part
+from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
 from pgherd.errors import PgherdError, StaleMap
 from pgherd.plan.plans import AnyPlan, Call, Ddl
+from pgherd.sql.parse import parse
 from pgherd.transaction import coordinator
 
 if TYPE_CHECKING:
@@ -60,6 +64,8 @@ class Transaction(Queries):
         self._coordinator: coordinator.Transaction | None = None
         self._savepoints = 0
         self._changes_map = False
+        self._map: ClusterMap | None = None  # what its own definitions made of the map
+        self._plans: PlanCache | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -174,7 +180,7 @@ class Transaction(Queries):
         started = self._started()
         return Work(
             tx=started,
-            map=self.db.map,
+            map=self.root._map or self.db.map,
             ids=await self.db.id_source(),
             params=PythonParams(args),
             prefer=next(iter(started.branches), None),
@@ -205,24 +211,35 @@ class Transaction(Queries):
         """Statements without arguments; the last one's tag."""
         tag = ""
         async with self.stepping():
-            for _, plan in self.db.plans.get_all(query, self.db.options.path):
-                tag = (await self.step(plan, ())).tag
+            for statement in parse(query):
+                tag = (await self.step(await self.planned(statement.text), ())).tag
         return tag
 
     async def planned(self, query: str) -> AnyPlan:
         """The statement's plan, with a map that knows its names if any does."""
-        return await self.db.planned(query)
+        own = self.root._plans
+        return (
+            await self.db.planned(query) if own is None else statements.one(own, query, self.db.options.path)
+        )
 
     async def step(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
         """Carry out one plan in this transaction."""
         statements.check(plan, in_transaction=True)
         if not plan.in_transaction:
             raise asyncpg.ActiveSQLTransactionError(f"{plan.tag} cannot run inside a transaction block")
-        if isinstance(plan, Ddl | Call):
-            self.root._changes_map = True
+        part = await execute(plan, PythonParams(args), await self.work(args))
+        if isinstance(plan, Ddl) or (isinstance(plan, Call) and plan.write):
+            await self._own_map()
         if plan.pin:
             self._pin()
-        return await execute(plan, PythonParams(args), await self.work(args))
+        return part
+
+    async def _own_map(self) -> None:
+        """The rest of the transaction plans with what it has just defined, which nobody else can see."""
+        root = self.root
+        root._changes_map = True
+        root._map = await store.load(await self._started().branch(GroupId(0), write=False))
+        root._plans = PlanCache(root._map, statements.planned)
 
     def _pin(self) -> None:
         """What the statement leaves behind must not be met by others: these connections are closed afterwards."""

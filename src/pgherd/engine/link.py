@@ -104,10 +104,10 @@ class Workspace(Protocol):
         """The open branch in `group` (BEGIN has been sent)."""
         ...
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, /) -> None:
         """A NOTICE for the user."""
         ...
 
-    def progress(self, what: str, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int, /) -> None:
         """Progress of long work, shown where somebody looks."""
         ...

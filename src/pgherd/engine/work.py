@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pgherd.catalog.model import ClusterMap, GroupId
-from pgherd.engine.link import Params, Part
+from pgherd.engine.link import Link, Params, Part
 from pgherd.transaction.coordinator import Transaction
 
 T = TypeVar("T")
