@@ -229,7 +229,11 @@ def _int_from_python(value: Any) -> int:
 
 
 def _uuid_from_python(value: Any) -> bytes:
-    return _uuid_from_text("uuid", value) if isinstance(value, str) else value.bytes
+    if isinstance(value, str):
+        return _uuid_from_text("uuid", value)
+    if not isinstance(value, UUID):
+        raise TypeError
+    return value.bytes
 
 
 _EPOCH_ORDINAL: Final = date(2000, 1, 1).toordinal()
