@@ -20,7 +20,7 @@ from pgherd.backend.units import LENGTH, NOTHING, PARSED, Relay, Swallow
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.engine.stale import stale_code
-from pgherd.errors import GroupDown, PgherdError, ProtocolViolation, TooLarge
+from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, ProtocolViolation, TooLarge
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import PathPlans, Prepared, Target
 from pgherd.gateway.present import present
@@ -466,20 +466,33 @@ class ClientSession(asyncio.Protocol):
             self.send(b"C\x00\x00\x00\x0aBEGIN\x00" + READY["T"])
             return True
         tx = self.tx
-        if (
-            tx is None
-            or self.failed
-            or self.implicit
-            or self.cursors
-            or len(tx.branches) > 1
-            or not self.tx_plain
-        ):
+        if tx is None or self.failed or self.implicit or self.cursors or len(tx.branches) > 1 or tx.announced:
             return False
         if not tx.branches:
             self.finish_transaction()
             self.send(b"C\x00\x00\x00\x0bCOMMIT\x00" + READY["I"])
             return True
-        return False
+        link: Any = next(iter(tx.branches.values())).link
+        if link.broken or self.local_map is not None:
+            return False
+        tx.committing = True
+        self.busy = True
+        self.fast_link = link
+        link.send(wire.query("COMMIT"), Relay(self, self._fast_committed))
+        return True
+
+    def _fast_committed(self, _relay: Relay, lost: PgherdError | None) -> None:
+        """The one branch has ended, or its connection has: then nobody knows how."""
+        tx, link = self.tx, self.fast_link
+        assert tx is not None and link is not None
+        tx.branches.clear()
+        self.give_back(link, reusable=lost is None)
+        self.finish_transaction()
+        if lost is not None:
+            unknown = OutcomeUnknown("the connection was lost during COMMIT; the transaction may or may not have committed")
+            self.write(wire.error_response_from(unknown) + READY["I"])
+            self.flush()
+        self.idle()
 
     # ---- transaction state -----------------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ class Transaction:
             self._id = two_phase.make_id(self._choose_home(), int(time.time()), noise)
         return self._id
 
+    @property
+    def announced(self) -> bool:
+        """Whether somebody has asked for the id, so that the outcome must be recorded."""
+        return self._announced
+
     async def announce(self) -> str:
         """The id, for `SELECT pgherd.transaction_id()`: from now on its outcome can be asked, however the transaction ends.
 
