@@ -53,6 +53,18 @@ class Refused(PgherdError):
     sqlstate = "0A000"
 
 
+class UndefinedProcedure(PgherdError):
+    """pgherd has no such procedure, or not with these arguments."""
+
+    sqlstate = "42883"
+
+
+class UndefinedTable(PgherdError):
+    """A table that a pgherd procedure was asked to change does not exist."""
+
+    sqlstate = "42P01"
+
+
 class ReservedName(PgherdError):
     """A name that pgherd keeps for its own schemas."""
 
