@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from pgherd.deploy import processes
-from pgherd.deploy.dying import dies_with_parent
 from pgherd.errors import DeployError
 
 READY_S = 30.0
@@ -61,17 +60,17 @@ class GatewayProcess:
         self._write_config({**settings, "ready_file": str(self._ready_file)})
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".log.1"))
+        prefix = processes.dying_with_parent("KILL") if self.mortal else []
         with self.log.open("ab") as log:
             before = log.tell()
             process = subprocess.Popen[bytes](
-                [sys.executable, "-m", "pgherd.gateway", "--config", self.config],
+                [*prefix, sys.executable, "-m", "pgherd.gateway", "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGKILL) if self.mortal else None,
             )
         self._pid_file.write_text(f"{process.pid} {processes.started_at(process.pid)}\n")
         self._wait_ready(process, before)

@@ -12,6 +12,14 @@ from pathlib import Path
 POLL_S = 0.02
 
 
+def dying_with_parent(signal_name: str) -> list[str]:
+    """What to put before a command so that the kernel sends it a signal when the *thread* that started it has ended.
+
+    However that came; see prctl(2), PR_SET_PDEATHSIG.
+    """
+    return ["setpriv", "--pdeathsig", signal_name, "--"]
+
+
 def started_at(pid: int) -> int | None:
     """When process `pid` started, in clock ticks since boot; None if it does not exist or has ended (a zombie).
 

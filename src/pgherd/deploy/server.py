@@ -14,7 +14,6 @@ from pathlib import Path
 from pgherd.deploy import processes
 from pgherd.deploy.binaries import Binaries
 from pgherd.deploy.configuration import Auth, hba_conf, postgresql_conf, socket_directory
-from pgherd.deploy.dying import dies_with_parent
 from pgherd.deploy.identity import Identity
 from pgherd.errors import DeployError
 
@@ -171,17 +170,18 @@ class Server:
         self._check_version()
         self._bury()
         self._configure()
-        words = self.identity.command([self.binaries.path("postgres"), "-D", self.data])
+        words: list[str | os.PathLike[str]] = [self.binaries.path("postgres"), "-D", self.data]
+        if self.mortal:
+            words = [*processes.dying_with_parent("QUIT"), *words]  # an immediate shutdown
         options = self.identity.options()
         with self.log.open("wb") as log:
             return subprocess.Popen[bytes](
-                words,
+                self.identity.command(words),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to answer
-                preexec_fn=dies_with_parent(signal.SIGQUIT) if self.mortal else None,
                 **options,
             )
 
