@@ -104,7 +104,8 @@ class LineDivider:
         try:
             return self._divide(self._records.close())
         except BadCopy as error:
-            error.context = error.context or f"COPY {self._target.table}, line {self._line + 1}"
+            line = self._line + self._records.open_lines + 1
+            error.context = error.context or f"COPY {self._target.table}, line {line}"
             raise
 
     def _divide(self, records: list[bytes]) -> dict[ShardId, bytes]:

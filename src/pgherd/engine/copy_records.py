@@ -44,6 +44,11 @@ class Records:
         self.ended = False
         self.special = False
 
+    @property
+    def open_lines(self) -> int:
+        """Whole lines of a record whose end has not come."""
+        return len(self._open)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The records that `data` completes. Raises TooLarge, Refused."""
         cut = data.rfind(b"\n")

@@ -1,0 +1,312 @@
+"""COPY divided by us against COPY into a partitioned table: PostgreSQL is the twin that says which row goes where.
+
+The same bytes are copied whole into a table with one partition for each shard, and in the divided streams into a plain table
+for each shard: both must then hold the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from pgherd.catalog.model import GroupId, Key, Keyspace, KeyspaceId, Shard, ShardId
+from pgherd.deploy.server import Server
+from pgherd.engine.copy import CopyDivider, LineDivider
+from pgherd.engine.copy_binary import BinaryDivider
+from pgherd.engine.copy_fields import Shape
+from pgherd.engine.copy_place import Target
+from pgherd.errors import PgherdError
+
+COLUMNS = ("a", "name", "b", "id", "c")
+TABLE = "(a text, name text, b text, id int, c text)"
+Connection = psycopg.Connection[tuple[Any, ...]]
+Row = tuple[str | None, str, str | None, int, str | None]
+
+
+def range_keyspace(types: tuple[str, ...], bounds: list[Key]) -> Keyspace:
+    edges: list[Key | None] = [None, *bounds, None]
+    shards = [
+        Shard(id=ShardId(at), keyspace=KeyspaceId(1), group=GroupId(0), lower=edges[at], upper=edges[at + 1])
+        for at in range(len(bounds) + 1)
+    ]
+    return Keyspace(id=KeyspaceId(1), name="k", strategy="range", key_types=types, shards=tuple(shards))
+
+
+def hash_keyspace(types: tuple[str, ...], count: int) -> Keyspace:
+    shards = [
+        Shard(id=ShardId(at), keyspace=KeyspaceId(1), group=GroupId(0), modulus=count, remainder=at)
+        for at in range(count)
+    ]
+    return Keyspace(id=KeyspaceId(1), name="k", strategy="hash", key_types=types, shards=tuple(shards))
+
+
+LAYOUTS: dict[str, tuple[Keyspace, tuple[str, ...], list[str]]] = {
+    "text range": (
+        range_keyspace(("text",), [("N",), ("é",)]),
+        ("name",),
+        ["FROM (MINVALUE) TO ('N')", "FROM ('N') TO ('é')", "FROM ('é') TO (MAXVALUE)"],
+    ),
+    "two columns": (
+        range_keyspace(("text", "integer"), [("N",), ("N", 5)]),
+        ("name", "id"),
+        [
+            "FROM (MINVALUE, MINVALUE) TO ('N', MINVALUE)",
+            "FROM ('N', MINVALUE) TO ('N', 5)",
+            "FROM ('N', 5) TO (MAXVALUE, MAXVALUE)",
+        ],
+    ),
+    "int hash": (
+        hash_keyspace(("integer",), 3),
+        ("id",),
+        [f"WITH (modulus 3, remainder {at})" for at in range(3)],
+    ),
+    "text hash": (
+        hash_keyspace(("text",), 2),
+        ("name",),
+        [f"WITH (modulus 2, remainder {at})" for at in range(2)],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def db(server: Server) -> Iterator[Connection]:
+    with psycopg.connect(server.uri(), autocommit=True) as connection:
+        for at, (keyspace, key, parts) in enumerate(LAYOUTS.values()):
+            run(
+                connection,
+                f"CREATE TEMP TABLE whole_{at} {TABLE} PARTITION BY {keyspace.strategy} ({', '.join(key)})",
+            )
+            for number, part in enumerate(parts):
+                run(
+                    connection,
+                    f"CREATE TEMP TABLE whole_{at}_{number} PARTITION OF whole_{at} FOR VALUES {part}",
+                )
+        for number in range(3):
+            run(connection, f"CREATE TEMP TABLE shard_{number} {TABLE}")
+        run(connection, f"CREATE TEMP TABLE source {TABLE}")
+        yield connection
+
+
+def run(db: Connection, text: str) -> list[tuple[Any, ...]]:
+    statement: LiteralString = text  # type: ignore[assignment]
+    cursor = db.execute(statement)
+    return cursor.fetchall() if cursor.description else []
+
+
+def copy(db: Connection, table: str, options: str, data: bytes) -> None:
+    command = sql.SQL(f"COPY {table} FROM STDIN {options}")  # type: ignore[arg-type]
+    with db.cursor().copy(command) as stream:
+        stream.write(data)
+
+
+def target(layout: str) -> Target:
+    keyspace, key, _ = LAYOUTS[layout]
+    return Target(
+        table="users",
+        columns=COLUMNS,
+        positions=tuple(COLUMNS.index(name) for name in key),
+        keyspace=keyspace,
+    )
+
+
+def divide(divider: CopyDivider, data: bytes, cuts: list[int]) -> dict[ShardId, bytes]:
+    streams: dict[ShardId, bytes] = {}
+    pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    for divided in [*map(divider.feed, pieces), divider.close()]:
+        for shard, stream in divided.items():
+            streams[shard] = streams.get(shard, b"") + stream
+    return streams
+
+
+def assert_same_rows(
+    db: Connection, layout: str, options: str, data: bytes, streams: dict[ShardId, bytes]
+) -> None:
+    at = list(LAYOUTS).index(layout)
+    run(db, f"TRUNCATE whole_{at}, shard_0, shard_1, shard_2")
+    copy(db, f"whole_{at}", options, data)
+    for shard, stream in streams.items():
+        copy(db, f"shard_{shard}", options, stream)
+    for number in range(len(LAYOUTS[layout][2])):
+        expected = run(db, f"SELECT * FROM whole_{at}_{number} ORDER BY ctid")
+        assert run(db, f"SELECT * FROM shard_{number} ORDER BY ctid") == expected
+
+
+nasty = st.text(st.sampled_from("NnaéZ~\t\n\r\\\",;'.x0 🐘"), max_size=6)
+names = st.sampled_from(["Mzz", "N", "Nz", "é", "è", "z", "", "\\.", '"', "a,b", "l1\nl2"]) | nasty
+rows_of: st.SearchStrategy[list[Row]] = st.lists(
+    st.tuples(st.none() | nasty, names, st.none() | nasty, st.integers(-20, 20), st.none() | nasty),
+    max_size=12,
+)
+cuts_of = st.lists(st.integers(0, 400), max_size=5).map(sorted)
+
+
+def text_file(rows: list[Row], delimiter: str, null: str, odd: bool) -> str:
+    """COPY's text format; `odd` writes what need not be escaped with escapes as well."""
+
+    def field(value: Any) -> str:
+        if value is None:
+            return null
+        text = str(value).replace("\\", "\\\\").replace("\r", "\\r").replace(delimiter, "\\" + delimiter)
+        text = text.replace("\n", "\\\n" if odd else "\\n")
+        return text.replace("N", "\\116").replace("x", "\\x78").replace("é", "\\xc3\\xa9") if odd else text
+
+    return "".join(delimiter.join(map(field, row)) + "\n" for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    rows=rows_of,
+    cuts=cuts_of,
+    delimiter=st.sampled_from(["\t", ",", "~"]),
+    odd=st.booleans(),
+    ending=st.sampled_from(["", "\\.\n", "\\.\nignored"]),
+    header=st.booleans(),
+    last=st.booleans(),
+    crlf=st.booleans(),
+)
+def test_text(db: Connection, layout: str, rows: list[Row], cuts: list[int], delimiter: str, odd: bool,
+              ending: str, header: bool, last: bool, crlf: bool) -> None:  # fmt: skip
+    crlf = crlf and not odd
+    file = (delimiter.join(COLUMNS) + "\n" if header else "") + text_file(rows, delimiter, "\\N", odd)
+    file = file.removesuffix("\n") if last and not ending else file + ending
+    data = file.replace("\n", "\r\n").encode() if crlf else file.encode()
+    # what follows the end marker is ours to ignore; PostgreSQL may find fault with it
+    before = data.removesuffix(b"ignored")
+    shape = Shape(delimiter=delimiter.encode(), columns=5)
+    streams = divide(
+        LineDivider(target(layout), shape, header=header), data, [cut for cut in cuts if cut < len(data)]
+    )
+    options = f"(DELIMITER '{delimiter}', HEADER {header})"
+    assert_same_rows(db, layout, options, before, streams)
+
+
+def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
+    quote, escape, delimiter, null = (
+        part.decode() for part in (shape.quote, shape.escape, shape.delimiter, shape.null)
+    )
+    number = 0
+
+    def field(value: Any) -> str:
+        nonlocal number
+        number += 1
+        if value is None:
+            return null
+        text = str(value)
+        if (
+            text != null
+            and not set(text) & {quote, escape, delimiter, "\n", "\r", "\\"}
+            and not quoting[number % len(quoting)]
+        ):
+            return text
+        if escape != quote:
+            text = text.replace(escape, escape * 2)
+        return quote + text.replace(quote, escape + quote) + quote
+
+    return "".join(delimiter.join(map(field, row)) + "\n" for row in rows)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    rows=rows_of,
+    cuts=cuts_of,
+    shape=st.sampled_from(
+        [
+            Shape(format="csv", delimiter=b",", null=b"", columns=5),
+            Shape(format="csv", delimiter=b";", null=b"NULL", quote=b"'", escape=b"'", columns=5),
+            Shape(format="csv", delimiter=b",", null=b"", escape=b"\\", columns=5),
+            Shape(format="csv", delimiter=b"\t", null=b"x", quote=b"~", escape=b'"', columns=5),
+        ]
+    ),
+    quoting=st.lists(st.booleans(), min_size=1, max_size=7),
+    header=st.booleans(),
+    last=st.booleans(),
+    crlf=st.booleans(),
+)
+def test_csv(db: Connection, layout: str, rows: list[Row], cuts: list[int], shape: Shape, quoting: list[bool],
+             header: bool, last: bool, crlf: bool) -> None:  # fmt: skip
+    file = (shape.delimiter.decode().join(COLUMNS) + "\n" if header else "") + csv_file(rows, shape, quoting)
+    file = file.removesuffix("\n") if last else file
+    data = file.encode()
+    if crlf and not any("\n" in str(value) for row in rows for value in row):
+        data = data.replace(b"\n", b"\r\n")
+    streams = divide(
+        LineDivider(target(layout), shape, header=header), data, [cut for cut in cuts if cut < len(data)]
+    )
+    marks = [
+        mark.decode().replace("'", "''") for mark in (shape.delimiter, shape.null, shape.quote, shape.escape)
+    ]
+    options = "(FORMAT csv, DELIMITER '{}', NULL '{}', QUOTE '{}', ESCAPE '{}', HEADER {})".format(
+        *marks, header
+    )
+    assert_same_rows(db, layout, options, data, streams)
+
+
+@settings(max_examples=30, deadline=None)
+@given(layout=st.sampled_from(sorted(LAYOUTS)), rows=rows_of, cuts=cuts_of)
+def test_binary(db: Connection, layout: str, rows: list[Row], cuts: list[int]) -> None:
+    run(db, "TRUNCATE source")
+    with db.cursor().copy("COPY source FROM STDIN") as stream:
+        for row in rows:
+            stream.write_row(row)
+    with db.cursor().copy("COPY source TO STDOUT (FORMAT binary)") as stream:
+        data = b"".join(bytes(chunk) for chunk in stream)
+    streams = divide(BinaryDivider(target(layout)), data, [cut for cut in cuts if cut < len(data)])
+    assert_same_rows(db, layout, "(FORMAT binary)", data, streams)
+
+
+BAD_FILES = [
+    ("text", b"x\ty\tz\t1\tc\nx\ty\tz\tone\tc\n", "22P02"),
+    ("text", b"x\\\ny\ty\tz\t1\tc\nx\ty\tz\t99999999999\tc\n", "22003"),
+    ("text", b"x\ty\tz\t1\tc\nx\ty\tz\n", "22P04"),
+    ("csv", b'x,y,z,1,c\n"l1\nl2",y,z,1,c\nx,y,z,one,c\n', "22P02"),
+    ("csv", b'x,y,z,1,c\nx,y,z,1,"open\n', "22P04"),
+    ("csv", b"x,y,z,1,c\n\n", "22P04"),
+    ("csv", b"\xff,y,z,1,c\nx,y,z,,c\n", None),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">h", 3), "22P04"),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 1 << 16, 0), "22P04"),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 1 << 20, 0), "22P04"),
+    ("binary", b"PGCOPX\n\xff\r\n\0" + bytes(8), "22P04"),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 5, -2), "22P04"),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 5, 4) + b"ab", None),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\xff\xff\xff\xff", "22P04"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "data", "sqlstate"), BAD_FILES)
+def test_faults_are_told_as_postgres_tells_them(
+    db: Connection, format: str, data: bytes, sqlstate: str | None
+) -> None:
+    """The same SQLSTATE, message and line; where `sqlstate` is None only that both refuse."""
+    with pytest.raises(psycopg.Error) as theirs:
+        copy(db, "source", f"(FORMAT {format})", data)
+    divider: CopyDivider = BinaryDivider(target("int hash"))
+    if format != "binary":
+        csv = format == "csv"
+        divider = LineDivider(
+            target("int hash"),
+            Shape(
+                format="csv" if csv else "text",
+                delimiter=b"," if csv else b"\t",
+                null=b"" if csv else b"\\N",
+                columns=5,
+            ),
+        )
+    with pytest.raises(PgherdError) as ours:
+        divide(divider, data, [])
+    if sqlstate is None:
+        return
+    assert (ours.value.sqlstate, theirs.value.sqlstate) == (sqlstate, sqlstate)
+    assert ours.value.message == theirs.value.diag.message_primary
+    if format != "binary":
+        line = re.search(r"line \d+", theirs.value.diag.context or "")
+        assert line is not None and f"COPY users, {line[0]}" in (ours.value.context or "")
