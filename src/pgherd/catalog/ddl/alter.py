@@ -41,13 +41,13 @@ async def alter_table(change: Change) -> None:
     """ALTER TABLE in all its forms but RENAME and SET SCHEMA."""
     table = change.find(change.tree.relation)
     if table is None:
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
     elif table.kind == "distributed":
         await _alter_distributed(change, table)
     elif table.kind == "reference":
         await _alter_reference(change, table)
     elif table.kind == "view":
-        await change.run(change.work.groups if table.on_all else (change.home.group,), change.statement.text)
+        await change.run(change.work.groups if table.on_all else (change.home.group,), change.text)
         await rebuild_views(change, drop=(table,))
         await change.everywhere(change.new_epoch())
     else:
@@ -70,7 +70,7 @@ async def _alter_distributed(change: Change, table: Table) -> None:
     check_foreign_keys(change.cluster, shape, table)
     after = [*_type_texts(change.tree, table), *sync_texts(table), change.new_epoch()]
     await change.run_home(*after)
-    await change.elsewhere(change.statement.text, *after)
+    await change.elsewhere(change.text, *after)
 
 
 def sync_texts(table: Table) -> list[str]:
@@ -105,7 +105,7 @@ def global_schema(schema: str) -> str:
 async def _alter_reference(change: Change, table: Table) -> None:
     shape = await run_and_inspect(change, qualified(table.schema, table.name))
     check_foreign_keys(change.cluster, shape, table)
-    await change.elsewhere(change.statement.text)
+    await change.elsewhere(change.text)
     await change.everywhere(change.new_epoch())
 
 
@@ -138,13 +138,13 @@ async def rename_column(change: Change, table: Table) -> None:
             texts.insert(
                 0, call("rename_key_column", schema, name, literal(tree.subname), literal(tree.newname))
             )
-        await change.everywhere(change.statement.text, *texts, change.new_epoch())
+        await change.everywhere(change.text, *texts, change.new_epoch())
     elif table.kind == "single":
         await change.run_home(call("drop_relation", literal(global_schema(table.schema)), name))
-        shape = await change.inspect(change.statement.text, name=qualified(table.schema, table.name))
+        shape = await change.inspect(change.text, name=qualified(table.schema, table.name))
         await refresh_single(change, table, shape)
     else:
-        await change.run(change.work.groups if table.on_all else (change.home.group,), change.statement.text)
+        await change.run(change.work.groups if table.on_all else (change.home.group,), change.text)
         await rebuild_views(change, drop=(table,) if table.kind == "view" else ())
         await change.everywhere(change.new_epoch())
 
@@ -154,9 +154,9 @@ async def rename_table(change: Change, table: Table) -> None:
     old, new = literal(table.name), literal(change.tree.newname)
     rename = call("rename_table", literal(table.schema), old, new)
     if table.kind in ("distributed", "reference") or table.on_all:
-        await change.everywhere(change.statement.text, rename)
+        await change.everywhere(change.text, rename)
     else:
-        await change.run_home(change.statement.text, rename)
+        await change.run_home(change.text, rename)
         await change.elsewhere(rename)
     target = qualified(table.schema, change.tree.newname)
     if table.kind == "distributed":
@@ -177,7 +177,7 @@ async def create_index(change: Change) -> None:
         change.work.notice(_PLAIN_INDEX)
         tree.concurrent = False
     table = change.find(tree.relation)
-    text = change.statement.text if not change.tree.concurrent else written("index_stmt", tree)
+    text = change.text if not change.tree.concurrent else written("index_stmt", tree)
     if table is None or table.kind in ("single", "view"):
         await change.run_home(text)
         return
@@ -229,7 +229,7 @@ async def reindex(change: Change) -> None:
     tree = change.tree
     table = change.find(tree.relation) if tree.HasField("relation") else None
     if table is None or table.kind != "distributed":
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
         return
     await change.everywhere(call("reindex_table", literal(table.schema), literal(table.name)))
 
@@ -237,9 +237,9 @@ async def reindex(change: Change) -> None:
 async def on_table(change: Change, table: Table | None) -> None:
     """A statement about something of one table: everywhere, and again for each shard, if the table is distributed."""
     if table is None or not (table.kind in ("distributed", "reference") or table.on_all):
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
         return
-    await change.everywhere(change.statement.text, *_sync_of(table))
+    await change.everywhere(change.text, *_sync_of(table))
 
 
 async def create_trigger(change: Change) -> None:
@@ -264,7 +264,7 @@ async def create_policy(change: Change) -> None:
     tree = change.tree
     table = change.find(tree.table)
     if table is not None and table.kind == "distributed":
-        text = change.statement.text.lower()
+        text = change.text.lower()
         if "current_setting" in text or any(
             "sub_link" in str(part)[:100000] for part in (tree.qual, tree.with_check)
         ):

@@ -10,7 +10,7 @@ import postgast
 from pgherd.catalog.ddl import alter, drops, objects, roles, tables, views
 from pgherd.catalog.ddl.change import HOME, Change, begin, check_schema_name
 from pgherd.catalog.ddl.tags import tag_of
-from pgherd.catalog.model import ClusterMap, Table
+from pgherd.catalog.model import ClusterMap
 from pgherd.engine.link import Workspace
 from pgherd.errors import Refused
 from pgherd.plan.plans import Ddl
@@ -86,13 +86,13 @@ async def _rename_of_relation(change: Change, kind: str) -> None:
     if kind == "INDEX" or (table is None and kind == "TABLE"):
         await alter.alter_index(change)
     elif table is None:
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
     elif kind in ("TABLE", "VIEW", "MATVIEW"):
         await alter.rename_table(change, table)
     elif kind == "COLUMN":
         await alter.rename_column(change, table)
     elif table.kind == "distributed":
-        await change.everywhere(change.statement.text, *alter.sync_texts(table))
+        await change.everywhere(change.text, *alter.sync_texts(table))
     else:
         await alter.on_table(change, table)
 
@@ -113,7 +113,7 @@ async def _sequence(change: Change) -> None:
 
 
 async def _refresh(change: Change) -> None:
-    await change.run_home(change.statement.text)
+    await change.run_home(change.text)
 
 
 async def _rule(change: Change) -> None:
@@ -123,7 +123,7 @@ async def _rule(change: Change) -> None:
             f"a {table.kind} table cannot have rules",
             hint="Use a row trigger, or change the statement itself.",
         )
-    await change.run_home(change.statement.text)
+    await change.run_home(change.text)
 
 
 async def _statistics(change: Change) -> None:
@@ -140,7 +140,7 @@ async def _grant_role(change: Change) -> None:
 
 
 async def _comment(change: Change) -> None:
-    await change.run((HOME,), change.statement.text)
+    await change.run((HOME,), change.text)
 
 
 _STEPS: Final[dict[str, Step]] = {

@@ -28,14 +28,21 @@ class Change:
     work: Workspace
     cluster: ClusterMap
     path: tuple[str, ...]
-    statement: Statement
+    statement: Statement | None
     home: Link
     next_shard: int
     next_keyspace: int
 
     @property
     def tree(self) -> Any:
+        assert self.statement is not None, "an admin procedure has no statement"
         return self.statement.tree
+
+    @property
+    def text(self) -> str:
+        """The user's own text."""
+        assert self.statement is not None, "an admin procedure has no statement"
+        return self.statement.text
 
     @property
     def others(self) -> tuple[GroupId, ...]:
@@ -79,7 +86,9 @@ class Change:
         return json.loads(rows[0][0]) if rows and rows[0][0] else {}
 
 
-async def begin(work: Workspace, statement: Statement, cluster: ClusterMap, path: tuple[str, ...]) -> Change:
+async def begin(
+    work: Workspace, statement: Statement | None, cluster: ClusterMap, path: tuple[str, ...]
+) -> Change:
     """Lock the cluster map on group 0; if `cluster` is an older one, read it again."""
     home = await work.branch(HOME)
     rows = await home.run("SELECT epoch, next_shard, next_keyspace FROM pgherd.lock_cluster()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import postgast
@@ -25,7 +26,7 @@ PLAIN_INDEX: Final = "CONCURRENTLY is left out: the definition runs in one trans
 async def drop(change: Change) -> None:
     """DROP TABLE, VIEW, INDEX, TYPE, FUNCTION, SCHEMA, TRIGGER …"""
     tree = copy_of(change.tree)
-    text = change.statement.text
+    text = change.text
     if tree.concurrent:
         change.work.notice(PLAIN_INDEX)
         tree.concurrent = False
@@ -76,7 +77,7 @@ async def _touched(change: Change, tree: Any) -> list[Table]:
     return found
 
 
-async def _table_of_statistics(change: Change, parts: tuple[str, ...]) -> Table | None:
+async def _table_of_statistics(change: Change, parts: Sequence[str]) -> Table | None:
     where = (
         f"AND n.nspname = {literal(parts[0])}"
         if len(parts) > 1

@@ -25,19 +25,19 @@ _UNDEFINED: Final = {"42P01", "42704", "42703", "42883"}
 
 async def in_every_group(change: Change) -> None:
     """The same text in every group. What it drops along the way is forgotten."""
-    await change.everywhere(change.statement.text)
+    await change.everywhere(change.text)
     if await forget_gone(change):
         await change.everywhere(change.new_epoch())
 
 
 async def on_home(change: Change) -> None:
     """The text on group 0 alone."""
-    await change.run_home(change.statement.text)
+    await change.run_home(change.text)
 
 
 async def where_it_can_live(change: Change) -> None:
     """The text on group 0, and in each group that has what it refers to (a single table's row type is only there)."""
-    await change.run_home(change.statement.text)
+    await change.run_home(change.text)
     for group in change.others:
         await _try(change, group)
 
@@ -46,7 +46,7 @@ async def _try(change: Change, group: GroupId) -> None:
     link = await change.work.branch(group)
     await link.run("SAVEPOINT pgherd_definition")
     try:
-        await link.run(change.statement.text)
+        await link.run(change.text)
     except ServerError as error:
         if error.code not in _UNDEFINED:
             raise
@@ -63,12 +63,12 @@ async def create_schema(change: Change) -> None:
             "CREATE SCHEMA cannot create tables along with it",
             hint="Create them after the schema, one by one.",
         )
-    await change.everywhere(change.statement.text)
+    await change.everywhere(change.text)
 
 
 async def create_extension(change: Change) -> None:
     """CREATE or ALTER EXTENSION: in every group, and known to the foreign servers as pushable."""
-    await change.everywhere(change.statement.text, "SELECT pgherd.sync_servers()")
+    await change.everywhere(change.text, "SELECT pgherd.sync_servers()")
 
 
 _BEFORE_NAME: Final = (
@@ -89,7 +89,7 @@ def distributed_in(change: Change, body: str) -> Table | None:
 
 async def create_function(change: Change) -> None:
     """CREATE FUNCTION or PROCEDURE. Its body runs inside one server, where a distributed table cannot be read as a whole."""
-    table = distributed_in(change, change.statement.text)
+    table = distributed_in(change, change.text)
     if table is not None:
         raise Refused(
             f'a function or procedure cannot use the distributed table "{table.name}"',
@@ -100,7 +100,7 @@ async def create_function(change: Change) -> None:
 
 async def do_block(change: Change) -> None:
     """DO: on group 0, for what lives there."""
-    table = distributed_in(change, change.statement.text)
+    table = distributed_in(change, change.text)
     if table is not None:
         raise Refused(
             f'a DO block cannot use the distributed table "{table.name}"',
@@ -130,11 +130,11 @@ async def grant(change: Change) -> None:
 
 
 async def _grant_on_tables(change: Change, tree: Any) -> None:
-    await change.run_home(change.statement.text)
+    await change.run_home(change.text)
     if tree.targtype == _ALL_IN_SCHEMA:
         schemas = {name for node in tree.objects for name in names([node])}
         tables = [t for t in change.cluster.tables.values() if t.schema in schemas]
-        await change.elsewhere(change.statement.text)
+        await change.elsewhere(change.text)
     else:
         found = [(node, change.find(node.range_var)) for node in tree.objects]
         tables = [table for _, table in found if table is not None]

@@ -30,7 +30,7 @@ def server_groups(change: Change) -> tuple[GroupId, ...]:
 
 async def once_per_server(change: Change) -> None:
     """The text in one group of each server."""
-    await change.run(server_groups(change), change.statement.text)
+    await change.run(server_groups(change), change.text)
 
 
 def _prepared(password: str) -> str:
@@ -69,15 +69,13 @@ def _with_verifier(kind: str, tree: Any, text: str) -> str:
 
 async def create_role(change: Change) -> None:
     """CREATE ROLE / USER / GROUP."""
-    text = _with_verifier("create_role_stmt", change.tree, change.statement.text)
+    text = _with_verifier("create_role_stmt", change.tree, change.text)
     await change.run(server_groups(change), text + "\n;\n" + call("map_role", literal(change.tree.role)))
 
 
 async def alter_role(change: Change) -> None:
     """ALTER ROLE, with or without a password."""
-    await change.run(
-        server_groups(change), _with_verifier("alter_role_stmt", change.tree, change.statement.text)
-    )
+    await change.run(server_groups(change), _with_verifier("alter_role_stmt", change.tree, change.text))
 
 
 async def alter_role_set(change: Change) -> None:

@@ -21,7 +21,7 @@ async def create_table(change: Change) -> str:
     relation = tree.relation
     _refuse_shapes(tree)
     if relation.relpersistence == "t":
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
         return "CREATE TABLE"
     if relation.schemaname:
         check_schema_name(relation.schemaname)
@@ -39,7 +39,7 @@ async def create_table(change: Change) -> str:
 async def run_and_inspect(change: Change, name: str) -> dict[str, Any]:
     """Run the user's text on group 0 and tell what the relation is now; refused unique constraints get a hint."""
     try:
-        return await change.inspect(change.statement.text, name=name)
+        return await change.inspect(change.text, name=name)
     except ServerError as error:
         raise with_key_hint(error) from None
 
@@ -126,7 +126,7 @@ async def template_text(change: Change, shape: dict[str, Any]) -> str:
     if any(element.HasField("table_like_clause") for element in change.tree.table_elts):
         rows = await change.run_home(call("table_text", literal(shape["schema"]), literal(shape["name"])))
         return rows[0][0] or ""
-    return change.statement.text
+    return change.text
 
 
 async def create_single(change: Change, shape: dict[str, Any]) -> None:

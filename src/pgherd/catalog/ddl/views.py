@@ -46,14 +46,14 @@ async def create_view(change: Change) -> None:
     """CREATE [OR REPLACE] VIEW."""
     tree = change.tree
     if tree.view.relpersistence == "t":
-        await change.run_home(change.statement.text)
+        await change.run_home(change.text)
         return
     read = [table for node in relations(tree.query) if (table := change.find(node)) is not None]
     on_all = all(table.kind in ("distributed", "reference") or table.on_all for table in read)
     distributed = any(table.kind == "distributed" or table.distributed_view for table in read)
-    shape = await change.inspect(change.statement.text, name=name_of(tree.view))
+    shape = await change.inspect(change.text, name=name_of(tree.view))
     if on_all:
-        await change.elsewhere(change.statement.text)
+        await change.elsewhere(change.text)
     me = Table(
         schema=shape["schema"], name=shape["name"], kind="view", distributed_view=distributed, on_all=on_all
     )
@@ -131,8 +131,7 @@ def _in_order(views: list[_View]) -> list[_View]:
     done: list[_View] = []
     while left:
         ready = [view for view in left.values() if not any(name in left for name in view.reads - {view.name})]
-        for view in ready or list(left.values()):
-            done.append(left.pop(view.name))
+        done += [left.pop(view.name) for view in ready or list(left.values())]
     return done
 
 
@@ -144,7 +143,7 @@ async def create_table_as(change: Change) -> str:
     if relation.relpersistence == "t":
         raise Refused("CREATE TEMPORARY TABLE AS is not a definition of the cluster")
     before = await change.inspect(name=name_of(relation)) if tree.if_not_exists else {}
-    text = change.statement.text
+    text = change.text
     if to_global(tree.query, change.cluster, change.path):
         text = written("create_table_as_stmt", tree)
     shape = await change.inspect(text, name=name_of(relation))

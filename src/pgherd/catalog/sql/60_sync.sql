@@ -122,8 +122,9 @@ BEGIN
     PERFORM pgherd.sync_rights(p_template, full_name::regclass);
 END $$;
 
--- Everything of a distributed table in this group. `bare`: only the tables themselves, so that rows can be loaded before keys and triggers exist.
-CREATE OR REPLACE FUNCTION pgherd.sync_table(p_schema text, p_name text, bare boolean DEFAULT false) RETURNS void
+-- Everything of a distributed table in this group. `phase` 'bare': only the tables themselves, so that rows can be loaded before keys and triggers
+-- exist; 'keys': those, with unique keys and indexes, so that foreign keys of other tables find them.
+CREATE OR REPLACE FUNCTION pgherd.sync_table(p_schema text, p_name text, phase text DEFAULT 'all') RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 DECLARE
     t pgherd.tables;
@@ -138,14 +139,16 @@ BEGIN
     END IF;
     PERFORM pgherd.must_own(template);
     parent := pgherd.create_global(template, p_schema, p_name);
-    IF NOT bare THEN
+    IF phase = 'all' THEN
         PERFORM pgherd.sync_rights(template, parent);
         PERFORM pgherd.sync_parts(template, parent, NULL, ARRAY['policy']);
     END IF;
     FOR s IN SELECT * FROM pgherd.shards x WHERE x.keyspace = t.keyspace ORDER BY x.id LOOP
         target := pgherd.create_in_shard(p_schema, p_name, s, cardinality(t.key));
         PERFORM pgherd.sync_rights(template, target);
-        IF s.group_id = pgherd.group_id() AND NOT bare THEN
+        IF s.group_id = pgherd.group_id() AND phase = 'keys' THEN
+            PERFORM pgherd.sync_parts(template, target, s.id, ARRAY['key', 'index']);
+        ELSIF s.group_id = pgherd.group_id() AND phase = 'all' THEN
             PERFORM pgherd.sync_parts(template, target, s.id);
             PERFORM pgherd.sync_replica_identity(template, target);
         END IF;
@@ -367,7 +370,7 @@ BEGIN
 END $$;
 
 -- The statements that make the table in another group as it is here: columns, checks, keys, indexes, sequences, comments. Foreign keys,
--- triggers and policies come last. `p_partition`: the PARTITION BY to give it instead of its own.
+-- triggers and policies come last. `p_partition`: the PARTITION BY to give it instead of its own; '': none.
 CREATE OR REPLACE FUNCTION pgherd.table_text(p_schema text, p_name text, p_partition text DEFAULT NULL) RETURNS text LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -390,7 +393,7 @@ BEGIN
          FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
          WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped),
         (SELECT string_agg(format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), ', ') FROM pg_constraint WHERE conrelid = rel AND contype = 'c')))
-        || coalesce(' PARTITION BY ' || partition, '');
+        || coalesce(' PARTITION BY ' || nullif(partition, ''), '');
     result := result || coalesce((SELECT string_agg(format(E';\nALTER SEQUENCE %s OWNED BY %s.%I', d.objid::regclass, full_name, a.attname), '')
         FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = rel AND d.deptype = 'a'), '');
