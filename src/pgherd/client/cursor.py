@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgherd.client.link import AsyncpgLink, PythonParams, arguments
+from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.queries import Record
 from pgherd.engine.link import Link, Params
 from pgherd.engine.route import locate_slowly
-from pgherd.engine.work import Work
-from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Single
+from pgherd.plan.plans import Federated, Gather, OneGroup, Single
 
 if TYPE_CHECKING:
     from pgherd.client.transaction import Transaction
@@ -54,66 +53,56 @@ class Cursor:
 async def _rows(
     transaction: Transaction, query: str, args: Sequence[Any], prefetch: int
 ) -> AsyncGenerator[Record, None]:
-    async with transaction.stepping():
-        plan = await transaction.planned(query)
-        work = await transaction.work(args)
-        params = PythonParams(args)
-        source = _source(plan, params, work, prefetch)
-        if source is None:
-            part = await transaction.step(plan, args)
-            for row in part.rows:
+    """Between two batches the transaction is free for other statements."""
+    batches = _batches(transaction, query, args, prefetch)
+    try:
+        while True:
+            async with transaction.stepping():
+                batch = await anext(batches, None)
+            if batch is None:
+                return
+            for row in batch:
                 yield row
-            return
-        async for row in source:
-            yield row
+    finally:
+        await batches.aclose()
 
 
-def _source(plan: AnyPlan, params: Params, work: Work, prefetch: int) -> AsyncIterator[Record] | None:
-    """The rows of a plan that can be read bit by bit; None: it answers all at once."""
+async def _batches(
+    transaction: Transaction, query: str, args: Sequence[Any], prefetch: int
+) -> AsyncGenerator[list[Record], None]:
+    plan = await transaction.planned(query)
+    work = await transaction.work(args)
+    params = PythonParams(args)
     match plan:
-        case Single() | OneGroup():
-            return _one(plan, params, work, prefetch)
+        case Single():
+            shard = await locate_slowly(plan, params, work.map.keyspaces[plan.keyspace], work)
+            link = await work.tx.branch(shard.group, write=plan.write)
+            sources = [(link, plan.text.for_shard(shard.id))]
+        case OneGroup(reads=()):
+            group = work.somewhere if plan.group is None else plan.group
+            sources = [(await work.tx.branch(group, write=plan.write), plan.sql)]
         case Gather(combine=None):
-            return _gathered(plan, params, work, prefetch)
+            async with work.tx.reading(plan.groups) as links:
+                for group in plan.groups:
+                    async for batch in _read(links[group], plan.arm, params, prefetch):
+                        yield batch
+            return
         case Federated():
-            return _federated(plan, params, work, prefetch)
+            async with work.tx.federated(plan.groups, plan.reads) as link:
+                async for batch in _read(link, plan.sql, params, prefetch):
+                    yield batch
+            return
         case _:
-            return None
+            yield (await transaction.step(plan, args)).rows
+            return
+    for link, sql in sources:
+        async for batch in _read(link, sql, params, prefetch):
+            yield batch
 
 
-async def _one(plan: Single | OneGroup, params: Params, work: Work, prefetch: int) -> AsyncIterator[Record]:
-    if isinstance(plan, Single):
-        shard = await locate_slowly(plan, params, work.map.keyspaces[plan.keyspace], work)
-        group, sql = shard.group, plan.text.for_shard(shard.id)
-    else:
-        group, sql = (work.somewhere if plan.group is None else plan.group), plan.sql
-    async for row in _read(await work.tx.branch(group, write=plan.write), sql, params, prefetch):
-        yield row
-
-
-async def _gathered(plan: Gather, params: Params, work: Work, prefetch: int) -> AsyncIterator[Record]:
-    async with work.tx.reading(plan.groups) as links:
-        for group in plan.groups:
-            async for row in _read(links[group], plan.arm, params, prefetch):
-                yield row
-
-
-async def _federated(plan: Federated, params: Params, work: Work, prefetch: int) -> AsyncIterator[Record]:
-    async with work.tx.federated(plan.groups, plan.reads) as link:
-        async for row in _read(link, plan.sql, params, prefetch):
-            yield row
-
-
-async def _read(link: Link, sql: str, params: Params, prefetch: int) -> AsyncIterator[Record]:
+async def _read(link: Link, sql: str, params: Params, prefetch: int) -> AsyncIterator[list[Record]]:
     if not isinstance(link, AsyncpgLink):  # it has a cursor of its own
-        for row in (await link.part(sql, params)).rows:
-            yield row
+        yield (await link.part(sql, params)).rows
         return
-    connection = link.held.connection
-    if not connection.is_in_transaction():  # a link of its own, for one statement
-        async with connection.transaction(readonly=True):
-            async for row in connection.cursor(sql, *arguments(params), prefetch=prefetch):
-                yield row
-        return
-    async for row in connection.cursor(sql, *arguments(params), prefetch=prefetch):
-        yield row
+    async for batch in link.batches(sql, params, prefetch):
+        yield batch

@@ -7,10 +7,10 @@ an idle connection with the statement prepared on it. Everything else takes `_qu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -18,6 +18,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import many, statements
 from pgherd.client.branches import Gates, Lender, Slots
+from pgherd.client.cursor import Cursor
 from pgherd.client.held import GroupPool, Held
 from pgherd.client.link import LOST, AsyncpgLink, PythonParams
 from pgherd.client.maps import MapKeeper
@@ -34,6 +35,7 @@ from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
 from pgherd.transaction import recovery
 
+T = TypeVar("T")
 ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
 Lent = tuple[GroupPool, Held, PreparedStatement, Route]
 
@@ -202,6 +204,25 @@ class Database(Queries):
         async with asyncio.timeout(timeout):
             lists = list(args)
             await self._again(lambda: many.execute_many(self, query, lists))
+
+    async def _copy(self, job: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        async with asyncio.timeout(timeout):
+            transaction = self.active
+            if transaction is not None:
+                async with transaction.stepping():
+                    return await job(transaction)
+            try:
+                async with self.alone() as own:
+                    return await job(own)
+            except PgherdError as error:  # the source is used up: it is not sent again
+                raise users_error(error) from error.__cause__
+
+    def cursor(self, query: str, *args: Any, prefetch: int = 50) -> Cursor:
+        """Rows as they come: `async for row in db.cursor(...)`, or `await` it for fetch(n). Inside a transaction only."""
+        transaction = self.active
+        if transaction is None:
+            raise asyncpg.NoActiveSQLTransactionError("cursor cannot be created outside of a transaction")
+        return transaction.cursor(query, *args, prefetch=prefetch)
 
     @property
     def active(self) -> Transaction | None:

@@ -146,6 +146,22 @@ class AsyncpgLink:
                 self.held.forget(sql)
                 raise self._error(error) from error
 
+    async def batches(self, sql: str, params: Params, size: int) -> AsyncIterator[list[Any]]:
+        """One query's records, at most `size` at a time; between two batches the connection takes other statements."""
+        connection = self.held.connection
+        alone = None if connection.is_in_transaction() else connection.transaction(readonly=True)
+        try:
+            if alone is not None:
+                await alone.start()
+            cursor = await connection.cursor(sql, *arguments(params))
+            while batch := await cursor.fetch(size):
+                yield batch
+        except (asyncpg.PostgresError, *LOST) as error:
+            raise self._error(error) from error
+        finally:
+            if alone is not None and not self.broken:
+                await alone.rollback()
+
     async def many(self, sql: str, lists: Sequence[Sequence[Any]]) -> None:
         """One statement for many argument lists, pipelined."""
         async with self._lock:

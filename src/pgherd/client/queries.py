@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pgherd.client import files, many
 from pgherd.engine.link import Part
 from pgherd.errors import PgherdError, ServerError
 
+if TYPE_CHECKING:
+    from pgherd.client.cursor import Cursor
+    from pgherd.client.transaction import Transaction
+
+T = TypeVar("T")
 Want = Literal["rows", "row", "tag"]
 Record = Any  # asyncpg.Record
 
@@ -49,6 +55,70 @@ class Queries(ABC):
         if not args:
             return await self._script(query, timeout)
         return (await self._query(query, args, "tag", timeout)).tag
+
+    @abstractmethod
+    def cursor(self, query: str, *args: Any, prefetch: int = 50) -> Cursor:
+        """Rows as they come: `async for row in db.cursor(...)`, or `await` it for fetch(n). Inside a transaction only."""
+
+    @abstractmethod
+    async def _copy(self, job: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        """Run a COPY in this transaction, or in one of its own."""
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        records: many.Records,
+        columns: Sequence[str] | None = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """COPY Python records (an iterable or async iterable of tuples) into a table, divided by shard. The command tag."""
+        target = many.Target(
+            table=table_name, schema=schema_name, columns=None if columns is None else tuple(columns)
+        )
+        count = await self._copy(lambda transaction: many.copy_records(transaction, target, records), timeout)
+        return f"COPY {count}"
+
+    async def copy_to_table(
+        self,
+        table_name: str,
+        *,
+        source: Any,
+        columns: Sequence[str] | None = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> str:
+        """COPY a file (a path, a binary file, bytes, an async iterable of bytes) into a table. The command tag.
+
+        `options` are COPY's: format, delimiter, null, header, quote, escape, encoding ...
+        """
+        where = files.table_text(table_name, schema_name, columns)
+        sql = f"COPY {where} FROM STDIN{files.options_text(options)}"
+        return await self._copy(lambda transaction: files.copy_to(transaction, sql, source), timeout)
+
+    async def copy_from_table(
+        self,
+        table_name: str,
+        *,
+        output: Any,
+        columns: Sequence[str] | None = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> str:
+        """COPY a table to a path, a binary file or a (coroutine) function that takes bytes."""
+        where = files.table_text(table_name, schema_name, columns)
+        sql = f"COPY {where} TO STDOUT{files.options_text(options)}"
+        return await self._copy(lambda transaction: files.copy_from(transaction, sql, output), timeout)
+
+    async def copy_from_query(
+        self, query: str, *, output: Any, timeout: float | None = None, **options: Any
+    ) -> str:
+        """COPY a query's rows to a path, a binary file or a (coroutine) function that takes bytes."""
+        sql = f"COPY ({query}) TO STDOUT{files.options_text(options)}"
+        return await self._copy(lambda transaction: files.copy_from(transaction, sql, output), timeout)
 
     async def executemany(
         self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None

@@ -7,15 +7,16 @@ belong to the transaction until it ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
+from pgherd.client.cursor import Cursor
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.queries import Queries, Want, users_error
 from pgherd.engine.execute import execute
@@ -30,6 +31,8 @@ from pgherd.transaction import coordinator
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
+
+T = TypeVar("T")
 
 
 class Transaction(Queries):
@@ -127,6 +130,8 @@ class Transaction(Queries):
         self._end()
         if self.parent is not None:
             await started.rollback_to(self._name)
+            if self.root._plans is not None:
+                await self._own_map()
             return
         try:
             await started.rollback()
@@ -200,6 +205,14 @@ class Transaction(Queries):
     async def _many(self, query: str, args: Iterable[Sequence[Any]], timeout: float | None) -> None:
         async with asyncio.timeout(timeout), self.stepping():
             await many.in_transaction(self, query, list(args))
+
+    async def _copy(self, job: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        async with asyncio.timeout(timeout), self.stepping():
+            return await job(self)
+
+    def cursor(self, query: str, *args: Any, prefetch: int = 50) -> Cursor:
+        """Rows as they come: `async for row in tx.cursor(...)`, or `await` it for fetch(n)."""
+        return Cursor(self, query, args, prefetch)
 
     async def query(self, query: str, args: Sequence[Any], want: Want) -> Part:
         """One statement; errors are the caller's kind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pgherd.catalog import ddl
+from pgherd.catalog import admin, ddl
 from pgherd.engine.link import Params, Part
 from pgherd.engine.work import Work, answer
 from pgherd.errors import Refused
@@ -26,7 +26,10 @@ async def call(plan: Call, params: Params, work: Work) -> Part:
     own = _ANSWERED.get(plan.name)
     if own is not None:
         return await own(plan, params, work)
-    raise Refused("procedures are not there yet")
+    args = [await argument_text(source, params, work) for source in plan.args]
+    named = {name: await argument_text(source, params, work) for name, source in plan.named}
+    tag = await admin.call(work, plan.name, args, named, work.map, work.path)
+    return Part(rows=[], tag=tag)
 
 
 async def argument_text(source: Param | Const, params: Params, work: Work) -> str | None:
