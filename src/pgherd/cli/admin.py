@@ -19,21 +19,28 @@ def register(app: typer.Typer) -> None:
     app.command("split")(split)
     app.command("move")(move)
     app.command("distribute")(distribute)
+    app.command("undistribute")(undistribute)
     app.command("reference")(reference)
 
 
 def split(
     table: TableArgument,
-    points: Annotated[list[str], typer.Argument(metavar="POINT…", help="Where a new shard begins.")],
+    points: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="POINT…",
+            help="Where a new shard begins: a key, for several columns like {Smith,100}. In a hash keyspace: the number of the shard to halve.",
+        ),
+    ],
     state: StateOption = None,
 ) -> None:
-    """Split the shards of a table's keyspace at one or more points."""
+    """Cut shards of a table's keyspace in two, at one or more points."""
     _carry_out([f"CALL pgherd.split({_quoted(table)}, {_quoted(point)})" for point in points], state)
 
 
 def move(
-    shard: Annotated[int, typer.Argument(metavar="SHARD")],
-    group: Annotated[int, typer.Argument(metavar="GROUP")],
+    shard: Annotated[int, typer.Argument(metavar="SHARD", help="The shard's number (see pgherd shards).")],
+    group: Annotated[int, typer.Argument(metavar="GROUP", help="The group that it goes to.")],
     state: StateOption = None,
 ) -> None:
     """Move a shard to another group."""
@@ -46,12 +53,22 @@ def distribute(
         str, typer.Option(metavar="COLUMNS", help="The shard key: one or more columns, with commas.")
     ],
     by: Annotated[Literal["range", "hash"], typer.Option(help="How keys find their shard.")] = "range",
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="How many shards, by hash (4 for each group).")
+    ] = None,
     state: StateOption = None,
 ) -> None:
     """Make a distributed table of a single table, with its rows."""
+    count = "" if shards is None else f", shards => {shards}"
     _carry_out(
-        [f"CALL pgherd.distribute({_quoted(table)}, by => {_quoted(by)}, key => {_quoted(key)})"], state
+        [f"CALL pgherd.distribute({_quoted(table)}, by => {_quoted(by)}, key => {_quoted(key)}{count})"],
+        state,
     )
+
+
+def undistribute(table: TableArgument, state: StateOption = None) -> None:
+    """Make a single table of a distributed table, with its rows, in group 0."""
+    _carry_out([f"CALL pgherd.undistribute({_quoted(table)})"], state)
 
 
 def reference(table: TableArgument, state: StateOption = None) -> None:
