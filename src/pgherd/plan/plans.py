@@ -125,7 +125,7 @@ class Federated(Plan):
 class Gather(Plan):
     """A read that each group answers for its own shards (`here.*`), side by side, on the branches themselves.
 
-    `arm` runs on every group of `groups`, with all of the statement's parameters; it checks the epoch itself
+    `arm` runs on every group of `groups`, with all of the statement's parameters (or `arm_params`, renumbered from $1); it checks the epoch itself
     (pgherd.at_epoch). Without `combine` the answer is the arms' rows, one after another. With it, the arms' rows become
     arrays, one for each column, and `combine` runs on one group: `{rows}` in it stands for
     `unnest(...) AS p(c1, c2, ...)`, and `{t1}`, `{t2}` ... for the type of the arms' first, second ... column; the statement's own
@@ -138,6 +138,7 @@ class Gather(Plan):
     combine: str | None = None
     combine_params: tuple[int, ...] = ()
     row_limit: int = 200_000
+    arm_params: tuple[int, ...] | None = None
     fallback: Federated
 
 
@@ -211,8 +212,7 @@ class InsertSelect(Plan):
     """INSERT ... SELECT that cannot run shard by shard: run `source`, divide its rows by key, insert them.
 
     `source` reads and returns the columns `columns` of the target, in order, cast to their types;
-    `tail` is ON CONFLICT ... RETURNING ... (no parameters of its own). `generated`: how many of `columns`, at their end, are not
-    in the source: each row gets a new id for them.
+    `tail` is ON CONFLICT ... RETURNING ... (no parameters of its own).
     """
 
     source: Plan
@@ -220,7 +220,6 @@ class InsertSelect(Plan):
     columns: tuple[str, ...]
     head: Text
     tail: str
-    generated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,9 +28,13 @@ def _parse(sql: str) -> tuple[Statement, ...]:
         statements = postgast.parse(text).stmts
     except postgast.PgQueryError as error:
         raise SyntaxRefused(error.message, position=_characters(sql, text, error.cursorpos)) from None
-    if len(statements) <= 1:
-        return tuple(_statement(text, one.stmt) for one in statements)
+    if not statements:
+        return ()
     data = text.encode()
+    if len(statements) == 1:
+        only = statements[0]
+        end = only.stmt_location + only.stmt_len
+        return (_statement(data[:end].decode().rstrip() if only.stmt_len else text, only.stmt),)
     return tuple(one for raw in statements for one in _parse(_slice(data, raw)))
 
 

@@ -1,0 +1,651 @@
+"""Walks a statement's tree once and fills a `Scope`: relations, conditions as edges, functions, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import postgast.pg_query_pb2 as pb
+
+from pgherd.catalog.model import ClusterMap
+from pgherd.errors import Refused
+from pgherd.plan.scope import Derived, Edge, Level, Relation, RelationKind, Scope, Vertex
+from pgherd.plan.values import Within, read_value
+from pgherd.sql import functions
+from pgherd.sql.statement import Statement
+from pgherd.sql.tree import Tree, children, find, strings
+
+Ctes = dict[str, Derived]
+
+_SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+_COMPARED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}  # operator -> with sides exchanged
+_TIME_WORDS = frozenset({"now", "today", "tomorrow", "yesterday"})
+_TIME_OPS_END = pb.SQLValueFunctionOp.SVFOP_LOCALTIMESTAMP_N
+
+
+def read(statement: Statement, cluster: ClusterMap, path: tuple[str, ...]) -> Scope:
+    """The scope of a SELECT, INSERT, UPDATE, DELETE or MERGE."""
+    return read_tree(statement.kind, statement.tree, cluster, path)
+
+
+def read_tree(kind: str, tree: Tree, cluster: ClusterMap, path: tuple[str, ...]) -> Scope:
+    """As `read`, for a tree without text."""
+    reader = Reader(cluster, path)
+    derived = reader.query(kind, tree, None, {})
+    reader.finish()
+    reader.scope.top = derived.level
+    return reader.scope
+
+
+class Reader:
+    """One walk. `query` reads any kind of level; `finish` adds what depends on the whole statement."""
+
+    def __init__(self, cluster: ClusterMap, path: tuple[str, ...]) -> None:
+        self.scope = Scope()
+        self._cluster = cluster
+        self._path = path
+        self._pushdowns: list[tuple[Derived, Vertex, Vertex]] = []
+        self._ctes: Ctes = {}
+        self._handlers: dict[str, Callable[[Tree, Level], None]] = {
+            "column_ref": self._column,
+            "param_ref": self._param,
+            "a_const": self._const,
+            "func_call": self._function,
+            "sub_link": self._sublink,
+            "select_stmt": self._subselect,
+            "sqlvalue_function": self._sql_value,
+            "json_object_agg": self._json_aggregate,
+            "json_array_agg": self._json_aggregate,
+            "locking_clause": self._ignore,
+        }
+
+    def finish(self) -> None:
+        """A CTE used once is restricted by what its one user asks of it; one used twice is not."""
+        for derived, inside, outside in self._pushdowns:
+            if derived.references <= 1 and not derived.writes and not derived.recursive:
+                self.scope.add(inside, outside)
+
+    # ---- levels ------------------------------------------------------------------------------------
+
+    def query(self, kind: str, tree: Tree, outer: Level | None, ctes: Ctes) -> Derived:
+        """Read one level of any kind, with the CTEs that it may name."""
+        before = self._ctes
+        self._ctes = ctes
+        try:
+            if tree.HasField("with_clause"):
+                self._ctes = self._with(tree.with_clause, outer, ctes)
+            match kind:
+                case "select_stmt":
+                    return self._select(tree, outer)
+                case "insert_stmt":
+                    return self._insert(tree, outer)
+                case "update_stmt":
+                    return self._update(tree, outer)
+                case "delete_stmt":
+                    return self._delete(tree, outer)
+                case "merge_stmt":
+                    return self._merge(tree, outer)
+                case _:
+                    raise Refused(f"{kind} cannot be used here")
+        finally:
+            self._ctes = before
+
+    def _with(self, clause: Tree, outer: Level | None, ctes: Ctes) -> Ctes:
+        found = dict(ctes)
+        for node in clause.ctes:
+            cte = node.common_table_expr
+            itself = Derived(columns=None, recursive=True)
+            if clause.recursive:
+                found[cte.ctename] = itself
+            kind = cte.ctequery.WhichOneof("node")
+            derived = self.query(kind, getattr(cte.ctequery, kind), outer, found)
+            derived.writes = kind != "select_stmt"
+            if itself.references:
+                derived = Derived(columns=derived.columns, recursive=True, level=derived.level)
+            found[cte.ctename] = _renamed(derived, strings(cte.aliascolnames))
+        return found
+
+    def _select(self, stmt: Tree, outer: Level | None) -> Derived:
+        level = Level(outer, stmt)
+        if stmt.op != pb.SETOP_NONE:
+            return self._set_operation(stmt, level)
+        if stmt.values_lists:
+            return self._values(stmt, level)
+        for item in stmt.from_clause:
+            self._from(item, level, nullable=False)
+        self._conditions(stmt.where_clause, level, _numbers(level.relations))
+        for nodes in (stmt.target_list, stmt.group_clause, stmt.distinct_clause, stmt.sort_clause, stmt.window_clause):
+            for node in nodes:
+                self.visit(node, level)
+        for node in (stmt.having_clause, stmt.limit_count, stmt.limit_offset):
+            self.visit(node, level)
+        if stmt.locking_clause:
+            self.scope.locking = True
+        if stmt.HasField("into_clause"):
+            self.scope.into = True
+        return self._output(stmt.target_list, level)
+
+    def _set_operation(self, stmt: Tree, level: Level) -> Derived:
+        left = self.query("select_stmt", stmt.larg, level.outer, self._ctes)
+        self.query("select_stmt", stmt.rarg, level.outer, self._ctes)
+        for node in (*stmt.sort_clause, stmt.limit_count, stmt.limit_offset):
+            self.visit(node, level)
+        return Derived(columns=left.columns, level=level)
+
+    def _values(self, stmt: Tree, level: Level) -> Derived:
+        rows = [row.list.items for row in stmt.values_lists]
+        for row in rows:
+            for item in row:
+                self.visit(item, level)
+        names = [f"column{number}" for number in range(1, len(rows[0]) + 1)]
+        derived = Derived(columns=names, level=level)
+        for at, name in enumerate(names):
+            first = self._edges_of(rows[0][at], level)
+            if first and (len(rows) == 1 or all(self._edges_of(row[at], level) == first for row in rows[1:])):
+                derived.sources[name] = first
+        return derived
+
+    def _insert(self, stmt: Tree, outer: Level | None) -> Derived:
+        level = Level(outer, stmt)
+        target = self._table(stmt.relation, level, nullable=False)
+        self._writes(target)
+        source: Derived | None = None
+        if stmt.HasField("select_stmt"):
+            source = self.query("select_stmt", stmt.select_stmt.select_stmt, outer, self._ctes)
+        if source is not None and target.table is not None:
+            names = [col.res_target.name for col in stmt.cols] or [one.name for one in target.table.columns]
+            for name, column in zip(names, source.columns or (), strict=False):
+                for edge in source.sources.get(column, ()):
+                    self.scope.add(Vertex(target.number, name), edge)
+        if stmt.HasField("on_conflict_clause"):
+            self._on_conflict(stmt.on_conflict_clause, target, outer)
+        return self._returning(stmt, level)
+
+    def _on_conflict(self, clause: Tree, target: Relation, outer: Level | None) -> None:
+        level = Level(outer, clause, [target])
+        columns = [column.name for column in target.table.columns] if target.table else None
+        excluded = self._relation("excluded", "derived", level)
+        excluded.derived = Derived(columns=columns)
+        for column in columns or ():  # what is proposed for insertion is what the target's row was given
+            self.scope.add(Vertex(excluded.number, column), Vertex(target.number, column))
+        self._assignments(clause.target_list, target, level)
+        self.visit(clause.where_clause, level)
+        for node in clause.infer.index_elems:
+            self.visit(node, level)
+        self.visit(clause.infer.where_clause, level)
+
+    def _update(self, stmt: Tree, outer: Level | None) -> Derived:
+        level = Level(outer, stmt)
+        target = self._table(stmt.relation, level, nullable=False)
+        self._writes(target)
+        for item in stmt.from_clause:
+            self._from(item, level, nullable=False)
+        self._conditions(stmt.where_clause, level, _numbers(level.relations))
+        self._assignments(stmt.target_list, target, level)
+        return self._returning(stmt, level)
+
+    def _delete(self, stmt: Tree, outer: Level | None) -> Derived:
+        level = Level(outer, stmt)
+        self._writes(self._table(stmt.relation, level, nullable=False))
+        for item in stmt.using_clause:
+            self._from(item, level, nullable=False)
+        self._conditions(stmt.where_clause, level, _numbers(level.relations))
+        return self._returning(stmt, level)
+
+    def _merge(self, stmt: Tree, outer: Level | None) -> Derived:
+        level = Level(outer, stmt)
+        target = self._table(stmt.relation, level, nullable=True)
+        self._writes(target)
+        sources = self._from(stmt.source_relation, level, nullable=False)
+        clauses = [node.merge_when_clause for node in stmt.merge_when_clauses]
+        kinds = {clause.match_kind for clause in clauses}
+        allowed: set[int] = set()
+        if pb.MERGE_WHEN_NOT_MATCHED_BY_SOURCE not in kinds:
+            allowed.add(target.number)
+        if pb.MERGE_WHEN_NOT_MATCHED_BY_TARGET not in kinds:
+            allowed |= _numbers(sources)
+        self._conditions(stmt.join_condition, level, allowed)
+        for clause in clauses:
+            self.visit(clause.condition, level)
+            if clause.command_type == pb.CMD_INSERT:
+                self._merge_insert(clause, target, level)
+            else:
+                self._assignments(clause.target_list, target, level)
+        return self._returning(stmt, level)
+
+    def _merge_insert(self, clause: Tree, target: Relation, level: Level) -> None:
+        for node in clause.values:
+            self.visit(node, level)
+        if target.table is None:
+            return
+        names = [col.res_target.name for col in clause.target_list] or [one.name for one in target.table.columns]
+        given = dict(zip(names, clause.values, strict=False))
+        for column in target.table.key:
+            edges = self._edges_of(given[column], level) if column in given else []
+            self.scope.key_updates.append((target, column, edges))
+
+    def _assignments(self, targets: Iterable[Tree], target: Relation, level: Level) -> None:
+        for node in targets:
+            assigned = node.res_target
+            self.visit(assigned.val, level)
+            if target.table is not None and assigned.name in target.table.key:
+                self.scope.key_updates.append((target, assigned.name, self._edges_of(assigned.val, level)))
+
+    def _returning(self, stmt: Tree, level: Level) -> Derived:
+        if not stmt.HasField("returning_clause"):
+            return Derived(columns=[], level=level)
+        for node in stmt.returning_clause.exprs:
+            self.visit(node, level)
+        return self._output(stmt.returning_clause.exprs, level)
+
+    def _writes(self, target: Relation) -> None:
+        target.target = True
+        self.scope.writes.append(target)
+
+    # ---- FROM ----------------------------------------------------------------------------------------
+
+    def _relation(self, name: str, kind: RelationKind, level: Level, *, nullable: bool = False) -> Relation:
+        relation = Relation(len(self.scope.relations), name, kind, level, nullable=nullable)
+        self.scope.relations.append(relation)
+        level.relations.append(relation)
+        return relation
+
+    def _from(self, node: Tree, level: Level, *, nullable: bool) -> list[Relation]:
+        kind = node.WhichOneof("node")
+        if kind == "range_var":
+            return [self._table(node.range_var, level, nullable=nullable)]
+        if kind == "join_expr":
+            return self._join(node.join_expr, level, nullable=nullable)
+        if kind == "range_subselect":
+            return [self._from_subselect(node.range_subselect, level, nullable=nullable)]
+        if kind == "range_table_sample":
+            self.scope.sample = True
+            self.visit_inside(node.range_table_sample, level, leave="relation")
+            return self._from(node.range_table_sample.relation, level, nullable=nullable)
+        item = getattr(node, kind or "")  # a function, xmltable, json_table
+        self.visit_inside(item, level)
+        relation = self._relation(item.alias.aliasname, "derived", level, nullable=nullable)
+        names = strings(item.alias.colnames)
+        if names and kind == "range_function":
+            relation.derived = Derived(columns=[*names])
+        return [relation]
+
+    def _table(self, var: Tree, level: Level, *, nullable: bool) -> Relation:
+        name, schema = var.relname, var.schemaname or None
+        if var.catalogname:
+            raise Refused("cross-database references are not implemented", hint="Leave out the database's name.")
+        visible = var.alias.aliasname or name
+        cte = self._ctes.get(name) if schema is None else None
+        if cte is not None:
+            cte.references += 1
+            return self._derived(visible, cte, level, var.alias, nullable=nullable, is_cte=True)
+        table = self._cluster.find(name, schema, self._path)
+        kind: RelationKind = table.kind if table is not None else _foreign_kind(schema, name)
+        relation = self._relation(visible, kind, level, nullable=nullable)
+        relation.table, relation.node, relation.schema, relation.at = table, var, schema, var.location
+        names = strings(var.alias.colnames)
+        if names and table is not None:
+            own = [column.name for column in table.columns]
+            relation.renamed = dict(zip([*names, *own[len(names) :]], own, strict=True))
+        if not var.inh and kind == "distributed":
+            raise Refused(f"ONLY cannot be used on distributed table {name}", hint="Leave out ONLY.")
+        return relation
+
+    def _from_subselect(self, item: Tree, level: Level, *, nullable: bool) -> Relation:
+        outer = level if item.lateral else level.outer
+        derived = self.query("select_stmt", item.subquery.select_stmt, outer, self._ctes)
+        derived.references = 1
+        relation = self._derived(item.alias.aliasname, derived, level, item.alias, nullable=nullable, is_cte=False)
+        relation.lateral = item.lateral
+        return relation
+
+    def _derived(
+        self, name: str, derived: Derived, level: Level, alias: Tree, *, nullable: bool, is_cte: bool
+    ) -> Relation:
+        relation = self._relation(name, "derived", level, nullable=nullable)
+        relation.is_cte = is_cte
+        origin = derived
+        derived = relation.derived = _renamed(derived, strings(alias.colnames))
+        for column, sources in derived.sources.items():
+            here = Vertex(relation.number, column)
+            for source in sources:
+                self.scope.add(here, source)
+                if isinstance(source, Vertex) and self._passes_through(derived.level, source):
+                    self._pushdowns.append((origin, source, here))
+        return relation
+
+    def _passes_through(self, level: Level | None, column: Vertex) -> bool:
+        """Whether restricting the output's column is the same as restricting the rows that go in."""
+        if level is None or not is_plain(level):
+            return False
+        if not level.tree.group_clause:
+            return not level.aggregates
+        grouped = [self._edges_of(node, level) for node in level.tree.group_clause]
+        return [column] in grouped
+
+    def _join(self, join: Tree, level: Level, *, nullable: bool) -> list[Relation]:
+        kind = join.jointype
+        left = self._from(join.larg, level, nullable=nullable or kind in (pb.JOIN_RIGHT, pb.JOIN_FULL))
+        right = self._from(join.rarg, level, nullable=nullable or kind in (pb.JOIN_LEFT, pb.JOIN_FULL))
+        sides = {pb.JOIN_INNER: [*left, *right], pb.JOIN_LEFT: right, pb.JOIN_RIGHT: left}.get(kind, [])
+        allowed = _numbers(sides)
+        both = Level(level.outer, None, [*left, *right], level.merged)
+        self._conditions(join.quals, both, allowed)
+        names = strings(join.using_clause) or (_common(left, right) if join.is_natural else ())
+        for name in names:
+            one, other = _column_in(name, left, level), _column_in(name, right, level)
+            self._equate(one, other, allowed)
+            level.merged[name] = {pb.JOIN_RIGHT: other, pb.JOIN_FULL: None}.get(kind, one)
+        return [*left, *right]
+
+    # ---- conditions ----------------------------------------------------------------------------------
+
+    def _conditions(self, node: Tree, level: Level, allowed: set[int]) -> None:
+        """Conjuncts become edges that start at the relations `allowed`."""
+        kind = node.WhichOneof("node")
+        if kind == "bool_expr" and node.bool_expr.boolop == pb.AND_EXPR:
+            for part in node.bool_expr.args:
+                self._conditions(part, level, allowed)
+            return
+        if kind == "sub_link" and node.sub_link.sub_link_type == pb.ANY_SUBLINK and not node.sub_link.oper_name:
+            self._in_subselect(node.sub_link, level, allowed)
+            return
+        if kind == "a_expr":
+            self._comparison(node.a_expr, level, allowed)
+        self.visit(node, level)
+
+    def _comparison(self, expr: Tree, level: Level, allowed: set[int]) -> None:
+        names = [name.string.sval for name in expr.name]
+        if names[:-1] not in ([], ["pg_catalog"]):
+            return
+        op = names[-1]
+        if expr.kind == pb.AEXPR_OP and op in _COMPARED:
+            self._compare(op, expr.lexpr, expr.rexpr, level, allowed)
+        elif expr.kind == pb.AEXPR_IN and op == "=":
+            self._member(expr.lexpr, expr.rexpr.list.items, level, allowed)
+        elif expr.kind == pb.AEXPR_BETWEEN:
+            low, high = expr.rexpr.list.items
+            self._compare(">=", expr.lexpr, low, level, allowed)
+            self._compare("<=", expr.lexpr, high, level, allowed)
+
+    def _compare(self, op: str, left: Tree, right: Tree, level: Level, allowed: set[int]) -> None:
+        if left.WhichOneof("node") == "row_expr" and right.WhichOneof("node") == "row_expr":
+            if op == "=":
+                for one, other in zip(left.row_expr.args, right.row_expr.args, strict=False):
+                    self._compare("=", one, other, level, allowed)
+            return
+        one, other = self._edge(left, level), self._edge(right, level)
+        if op == "=":
+            self._equate(one, other, allowed)
+        elif isinstance(one, Vertex) and other is not None and not isinstance(other, Vertex | Within):
+            if one.relation in allowed:
+                self.scope.add(one, Within(op, (other,)))
+        elif isinstance(other, Vertex) and one is not None and not isinstance(one, Vertex | Within):  # noqa: SIM102
+            if other.relation in allowed:
+                self.scope.add(other, Within(_COMPARED[op], (one,)))
+
+    def _member(self, left: Tree, items: Any, level: Level, allowed: set[int]) -> None:
+        if len(items) == 1:
+            self._compare("=", left, items[0], level, allowed)
+            return
+        column = self._edge(left, level)
+        if not isinstance(column, Vertex) or column.relation not in allowed:
+            return
+        values = [read_value(item) for item in items]
+        known = tuple(value for value in values if value is not None)
+        if len(known) == len(values):
+            self.scope.add(column, Within("=", known))
+
+    def _in_subselect(self, link: Tree, level: Level, allowed: set[int]) -> None:
+        """`x IN (SELECT y ...)` as a conjunct: a semi-join on x = y."""
+        self.visit(link.testexpr, level)
+        derived = self.query("select_stmt", link.subselect.select_stmt, level, self._ctes)
+        derived.references = 1
+        holder = Level(level, None)
+        relation = self._derived("", derived, holder, pb.Alias(), nullable=False, is_cte=False)
+        row = link.testexpr.WhichOneof("node") == "row_expr"
+        tested = link.testexpr.row_expr.args if row else [link.testexpr]
+        for node, column in zip(tested, relation.derived.columns or () if relation.derived else (), strict=False):
+            self._equate(self._edge(node, level), Vertex(relation.number, column), allowed | {relation.number})
+
+    def _equate(self, one: Edge | None, other: Edge | None, allowed: set[int]) -> None:
+        if one is None or other is None:
+            return
+        if isinstance(one, Vertex) and one.relation in allowed:
+            self.scope.add(one, other)
+        if isinstance(other, Vertex) and other.relation in allowed:
+            self.scope.add(other, one)
+
+    def _edge(self, node: Tree, level: Level) -> Edge | None:
+        if node.WhichOneof("node") == "column_ref":
+            return resolve(node.column_ref, level)
+        return read_value(node)
+
+    def _edges_of(self, node: Tree, level: Level) -> list[Edge]:
+        edge = self._edge(node, level)
+        return [] if edge is None else [edge]
+
+    # ---- outputs -------------------------------------------------------------------------------------
+
+    def _output(self, targets: Iterable[Tree], level: Level) -> Derived:
+        derived = Derived(columns=[], level=level)
+        for node in targets:
+            target = node.res_target
+            if target.val.WhichOneof("node") == "column_ref" and _is_star(target.val.column_ref):
+                self._star(target.val.column_ref, level, derived)
+                continue
+            name = target.name or _plain_name(target.val)
+            if derived.columns is not None:
+                derived.columns.append(name)
+            edges = self._edges_of(target.val, level)
+            if edges:
+                derived.sources[name] = edges
+        return derived
+
+    def _star(self, ref: Tree, level: Level, derived: Derived) -> None:
+        names = strings(ref.fields)
+        relations = [one for one in level.relations if not names or one.name == names[-1]]
+        for relation in relations:
+            columns = relation.visible()
+            if columns is None:
+                derived.columns = None
+                return
+            for name in columns:
+                own = relation.column(name)
+                if derived.columns is not None and own is not None and name not in derived.sources:
+                    derived.columns.append(name)
+                    merged = level.merged.get(name, Vertex(relation.number, own)) if not names else None
+                    vertex = merged if not names else Vertex(relation.number, own)
+                    derived.sources[name] = [] if vertex is None else [vertex]
+
+    # ---- expressions ---------------------------------------------------------------------------------
+
+    def visit(self, node: Tree, level: Level) -> None:
+        """Read whatever matters in an expression: functions, subqueries, parameters, long column names."""
+        kind = node.WhichOneof("node")
+        if kind is None:
+            return
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            handler(getattr(node, kind), level)
+        else:
+            self.visit_inside(getattr(node, kind), level)
+
+    def visit_inside(self, message: Tree, level: Level, leave: str = "") -> None:
+        """`visit` all that lies directly inside."""
+        left = getattr(message, leave) if leave else None
+        for child in children(message):
+            if child is left:
+                continue
+            name = child.DESCRIPTOR.name
+            if name == "Node":
+                self.visit(child, level)
+            elif name == "SelectStmt":
+                self._subselect(child, level)
+            elif name not in ("TypeName", "Alias"):
+                self.visit_inside(child, level)
+
+    def _column(self, ref: Tree, level: Level) -> None:
+        fields = ref.fields
+        if len(fields) >= 3:
+            names = strings(fields)
+            relation = _find_relation(names[1], level, names[0])
+            if relation is not None:
+                self.scope.qualified.append((ref, relation))
+        if fields[-1].string.sval in _SYSTEM_COLUMNS:
+            self.scope.system_columns = True
+
+    def _param(self, ref: Tree, level: Level) -> None:
+        self.scope.parameters.add(ref.number)
+
+    def _const(self, const: Tree, level: Level) -> None:
+        if const.sval.sval.lower() in _TIME_WORDS:
+            self.scope.time = True
+
+    def _ignore(self, clause: Tree, level: Level) -> None:
+        pass
+
+    def _function(self, call: Tree, level: Level) -> None:
+        names = strings(call.funcname)
+        schema, name = ("", names[0]) if len(names) == 1 else (names[-2], names[-1])
+        self.scope.functions.append(("" if schema == "pg_catalog" else schema, name))
+        if call.HasField("over"):
+            level.windows = True
+        elif name in functions.AGGREGATES or call.agg_within_group:
+            level.aggregates = True
+            self._aggregate_of_outer(call, level)
+        elif names[0] != "pgherd" and name not in functions.KNOWN and name not in functions.GROUP_ZERO:
+            level.unknown_functions = True
+        self.visit_inside(call, level)
+
+    def _aggregate_of_outer(self, call: Tree, level: Level) -> None:
+        """An aggregate over columns of an outer level alone belongs to that level."""
+        refs = [resolve(ref, level) for ref in find(call, "ColumnRef")]
+        own = {relation.number for relation in level.relations}
+        if refs and level.outer is not None and not any(v is not None and v.relation in own for v in refs):
+            outer: Level | None = level.outer
+            while outer is not None:
+                outer.outer_aggregate = True
+                outer = outer.outer
+
+    def _json_aggregate(self, node: Tree, level: Level) -> None:
+        level.aggregates = True
+        level.unknown_functions = True
+        self.visit_inside(node, level)
+
+    def _sql_value(self, node: Tree, level: Level) -> None:
+        if node.op <= _TIME_OPS_END:
+            self.scope.time = True
+
+    def _sublink(self, link: Tree, level: Level) -> None:
+        self.visit(link.testexpr, level)
+        self.query("select_stmt", link.subselect.select_stmt, level, self._ctes)
+
+    def _subselect(self, stmt: Tree, level: Level) -> None:
+        self.query("select_stmt", stmt, level, self._ctes)
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+
+def resolve(ref: Tree, level: Level) -> Vertex | None:
+    """The column that a reference means, or None if that is not certain."""
+    names = strings(ref.fields)
+    if len(names) != len(ref.fields):
+        return None
+    if len(names) == 1:
+        return _resolve_bare(names[0], level)
+    relation = _find_relation(names[-2], level, names[-3] if len(names) > 2 else None)
+    if relation is None:
+        return None
+    own = relation.column(names[-1])
+    return None if own is None else Vertex(relation.number, own)
+
+
+def _resolve_bare(name: str, level: Level) -> Vertex | None:
+    at: Level | None = level
+    while at is not None:
+        if name in at.merged:
+            return at.merged[name]
+        found = [(relation, own) for relation in at.relations if (own := relation.column(name)) is not None]
+        if found:
+            return Vertex(found[0][0].number, found[0][1]) if len(found) == 1 else None
+        if any(relation.opaque for relation in at.relations):
+            return None
+        at = at.outer
+    return None
+
+
+def _find_relation(name: str, level: Level, schema: str | None) -> Relation | None:
+    at: Level | None = level
+    while at is not None:
+        for relation in at.relations:
+            if relation.name == name and (
+                schema is None or (relation.table is not None and relation.table.schema == schema)
+            ):
+                return relation
+        at = at.outer
+    return None
+
+
+def _foreign_kind(schema: str | None, name: str) -> RelationKind:
+    if schema in ("pg_catalog", "information_schema") or (schema is None and name.startswith("pg_")):
+        return "catalog"
+    return "pgherd" if schema == "pgherd" else "unknown"
+
+
+def _numbers(relations: Iterable[Relation]) -> set[int]:
+    return {relation.number for relation in relations}
+
+
+def _common(left: list[Relation], right: list[Relation]) -> tuple[str, ...]:
+    one = {name for relation in left for name in relation.visible() or ()}
+    return tuple(name for relation in right for name in relation.visible() or () if name in one)
+
+
+def _column_in(name: str, side: list[Relation], level: Level) -> Vertex | None:
+    found = [Vertex(one.number, own) for one in side if (own := one.column(name)) is not None]
+    if len(found) == 1:
+        return found[0]
+    return level.merged.get(name) if found else None
+
+
+def is_plain(level: Level) -> bool:
+    """A SELECT whose rows, or groups, depend on nothing but their own rows: no LIMIT, window, DISTINCT ON, sets."""
+    tree = level.tree
+    if tree is None or not hasattr(tree, "values_lists") or tree.op != pb.SETOP_NONE or tree.values_lists:
+        return False
+    if tree.limit_count.WhichOneof("node") or tree.limit_offset.WhichOneof("node") or level.windows:
+        return False
+    if level.unknown_functions or level.outer_aggregate:
+        return False
+    if any(node.WhichOneof("node") == "grouping_set" for node in tree.group_clause):
+        return False
+    return not any(node.WhichOneof("node") for node in tree.distinct_clause)
+
+
+def _is_star(ref: Tree) -> bool:
+    return ref.fields[-1].WhichOneof("node") == "a_star"
+
+
+def _plain_name(node: Tree) -> str:
+    kind = node.WhichOneof("node")
+    if kind == "column_ref":
+        return node.column_ref.fields[-1].string.sval
+    if kind == "func_call":
+        return strings(node.func_call.funcname)[-1]
+    if kind == "type_cast":
+        return _plain_name(node.type_cast.arg)
+    return "?column?"
+
+
+def _renamed(derived: Derived, names: tuple[str, ...]) -> Derived:
+    if not names or derived.columns is None:
+        return derived
+    columns = [*names, *derived.columns[len(names) :]]
+    sources = {
+        new: derived.sources[old]
+        for new, old in zip(columns, derived.columns, strict=False)
+        if old in derived.sources
+    }
+    return Derived(columns, sources, derived.level, derived.references, derived.recursive, derived.writes)

@@ -1,0 +1,87 @@
+"""SELECT: one shard, one group, gathered from several groups, or federated."""
+
+from __future__ import annotations
+
+from pgherd.catalog.model import GroupId
+from pgherd.errors import Refused
+from pgherd.plan import gather, physical
+from pgherd.plan.context import ZERO, Context
+from pgherd.plan.plans import AnyPlan, Federated, OneGroup, Scatter, Single
+from pgherd.plan.prune import all_wanted, bound_to, fixed_key, groups_of
+from pgherd.plan.scope import names_of
+
+_LOCKS_HINT = "Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT."
+
+
+def plan_select(context: Context) -> AnyPlan:
+    """The plan of a SELECT (writing CTEs are for `writes`)."""
+    scope = context.scope
+    write = scope.locking or context.calls_unknown
+    distributed = scope.distributed
+    views = [one for one in scope.relations if one.table is not None and one.table.distributed_view]
+    if not distributed and not views:
+        return one_group(context, write=write)
+    if distributed and not views and not context.touches_zero and not context.needs_zero:
+        plan = _within_shards(context, write=write)
+        if plan is not None:
+            return plan
+    if scope.locking:
+        raise Refused("FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT)
+    return federated(context, write=write)
+
+
+def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
+    scope, cluster = context.scope, context.cluster
+    fixed = fixed_key(scope, cluster, context.param_types)
+    if fixed is not None:
+        keyspace, key = fixed
+        text = physical.shard_text(context.text, scope)
+        return Single(why="the shard key is fixed", write=write, text=text, keyspace=keyspace, key=key)
+    if scope.locking:
+        return _lock_everywhere(context)
+    groups = groups_of(all_wanted(scope, cluster))
+    if len(groups) == 1:
+        sql = physical.global_text(context.text, scope, groups[0])
+        return OneGroup(why="all shards it may read lie in one group", write=write, sql=sql, group=groups[0])
+    if write:
+        return None
+    return gather.plan_gather(context, federated(context))
+
+
+def one_group(context: Context, *, write: bool, tag: str = "SELECT") -> OneGroup:
+    """No distributed table: group 0, or any if every group would answer alike."""
+    scope = context.scope
+    zero = context.touches_zero or context.needs_zero or context.calls_unknown or context.scope.locking
+    unknown = names_of(scope.of_kind("unknown"))
+    why = "only tables that every group has" if scope.kinds() else "no tables"
+    if zero:
+        why = "single tables, catalogs or session functions: group 0"
+    return OneGroup(
+        why=why, write=write, tag=tag, sql=context.text, group=ZERO if zero else None, unknown=unknown,
+        pin=context.pins,
+    )  # fmt: skip
+
+
+def federated(context: Context, *, write: bool = False, why: str = "") -> Federated:
+    """Over `global.*` on one node."""
+    reads = context.read_groups()
+    if context.touches_zero or context.needs_zero:
+        groups: tuple[GroupId, ...] = (ZERO,)
+    else:
+        groups = reads + tuple(group for group in sorted(context.cluster.groups) if group not in reads)
+    sql = physical.global_text(context.text, context.scope, groups[0] if len(groups) == 1 else None)
+    return Federated(
+        why=why or "it joins or orders rows of several groups in a way that one server must see whole",
+        write=write, sql=sql, groups=groups, reads=reads,
+    )  # fmt: skip
+
+
+def _lock_everywhere(context: Context) -> Scatter:
+    level = context.scope.top
+    anchor = next(iter(context.scope.distributed))
+    simple = level is not None and gather.concatenates(context, level, anchor)
+    if not simple or not all(bound_to(context.scope, one, anchor) for one in context.scope.distributed):
+        raise Refused("FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT)
+    shards = tuple(shard.id for shard in all_wanted(context.scope, context.cluster))
+    text = physical.shard_text(context.text, context.scope)
+    return Scatter(why="rows are locked in every shard that may hold them", write=True, text=text, shards=shards)
