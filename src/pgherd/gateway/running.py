@@ -16,7 +16,7 @@ from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Shard
 from pgherd.engine import copying
 from pgherd.engine.execute import execute
-from pgherd.engine.link import Part
+from pgherd.engine.link import Link, Part
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import locate, locate_slowly
 from pgherd.engine.stale import is_stale
@@ -216,7 +216,7 @@ class Runner:
             link = await tx.branch(target.group, write=plan.write)
             if plan.pin:
                 tx.branches[target.group].pinned = True
-            await self.relay(link, target.sql, params, mode, target=target)  # type: ignore[arg-type]
+            await self.relay(link, target.sql, params, mode, target=target)
 
     async def _target(self, prepared: Prepared, params: BoundParams, mode: Mode) -> Target:
         plan = prepared.plan
@@ -251,9 +251,13 @@ class Runner:
             session.pinned[group] = link
 
     async def relay(
-        self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, *, target: Target | None = None
+        self, link: Link, sql: str, params: BoundParams, mode: Mode, *, target: Target | None = None
     ) -> None:
         """Run on `link`, hand the rows and the command tag on, keep the ReadyForQuery. Raises ServerError, GroupDown."""
+        if not isinstance(link, ServerLink):
+            part = await link.part(sql, params)  # a cursor under a window: what it answers is collected
+            self.answer(part, mode.portal.prepared.plan if mode.portal is not None else Plan(), mode)
+            return
         name = b""
         if mode.simple and not params.values:
             message = wire.query(sql)
@@ -326,10 +330,18 @@ class Runner:
         count = 0
         async with self.transaction(mode) as tx, tx.reading(plan.groups) as links:
             for number, group in enumerate(plan.groups):
-                count += await self._arm(links[group], plan.arm, params, mode, first=number == 0)  # type: ignore[arg-type]
+                count += await self._arm(links[group], plan.arm, params, mode, first=number == 0)
         self.session.write(wire.command_complete(f"{plan.tag} {count}"))
 
-    async def _arm(self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, *, first: bool) -> int:
+    async def _arm(self, link: Link, sql: str, params: BoundParams, mode: Mode, *, first: bool) -> int:
+        if not isinstance(link, ServerLink):
+            part = await link.part(sql, params)
+            if mode.simple and first and part.columns is not None:
+                self.session.write(part.columns)
+            for at in range(0, len(part.rows), 1000):
+                self.session.write(b"".join(part.rows[at : at + 1000]))
+                await self.session.drain()
+            return part.count
         describe = wire.describe_portal("") if mode.simple and first else b""
         oids = link.types.inward(params.oids) if link.types else params.oids
         tail = params.bind_tail()
@@ -354,7 +366,7 @@ class Runner:
             self.transaction(mode) as tx,
             tx.federated(self.session.gateway.spread(plan.groups), plan.reads) as link,
         ):
-            await self.relay(link, plan.sql, params, mode)  # type: ignore[arg-type]
+            await self.relay(link, plan.sql, params, mode)
 
     async def _copied(self, plan: CopyIn | CopyOut, mode: Mode) -> None:
         async with self.transaction(mode) as tx:

@@ -489,7 +489,9 @@ class ClientSession(asyncio.Protocol):
         self.give_back(link, reusable=lost is None)
         self.finish_transaction()
         if lost is not None:
-            unknown = OutcomeUnknown("the connection was lost during COMMIT; the transaction may or may not have committed")
+            unknown = OutcomeUnknown(
+                "the connection was lost during COMMIT; the transaction may or may not have committed"
+            )
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from pgherd.backend.connection import ServerLink
 from pgherd.backend.units import COMMAND_COMPLETE, COPY_DATA, PARSED_AND_BOUND, PLAIN, Relay
 from pgherd.engine import copying
 from pgherd.engine.work import Work
@@ -15,7 +16,6 @@ from pgherd.gateway.present import present
 from pgherd.plan.plans import CopyIn, CopyOut
 
 if TYPE_CHECKING:
-    from pgherd.backend.connection import ServerLink
     from pgherd.gateway.running import Runner
     from pgherd.gateway.session import ClientSession
 
@@ -112,16 +112,22 @@ class CopyRelay(Relay):
 async def copy_out(runner: Runner, plan: CopyOut, work: Work) -> str:
     """COPY TO STDOUT: each arm's rows as they come, one after another, as one file. Answers the command tag."""
     session = runner.session
+    wrote = runner.session.tx is not None and any(
+        branch.wrote for branch in runner.session.tx.branches.values()
+    )
+    if wrote and len(plan.arms) > 1:
+        return await _collected(session, plan, work)
     count = 0
     async with work.tx.reading([group for group, _ in plan.arms]) as links:
         for number, (group, sql) in enumerate(plan.arms):
             link = links[group]
+            assert isinstance(link, ServerLink)
             ending = Ending(session.loop)
             relay = CopyRelay(
                 session, ending.done, plan=plan, first=number == 0, last=number == len(plan.arms) - 1
             )
             session.flush()
-            link.send(wire.query(sql), relay)  # type: ignore[attr-defined]
+            link.send(wire.query(sql), relay)
             await ending.future
             if relay.error is not None:
                 error = ServerError(present(relay.error, sql))
@@ -129,6 +135,21 @@ async def copy_out(runner: Runner, plan: CopyOut, work: Work) -> str:
                 raise error
             count += int(relay.tag.rsplit(" ", 1)[-1] or 0)
     return f"COPY {count}"
+
+
+async def _collected(session: ClientSession, plan: CopyOut, work: Work) -> str:
+    """COPY TO STDOUT of a transaction that wrote what it reads: the engine joins the arms; nobody counts the rows."""
+    started = False
+    async for chunk in copying.copy_out(plan, work):
+        if not started:
+            session.write(wire.copy_out_response(binary=plan.binary, columns=0))
+            started = True
+        session.write(wire.copy_data(chunk))
+        await session.drain()
+    if not started:
+        session.write(wire.copy_out_response(binary=plan.binary, columns=0))
+    session.write(b"c\0\0\0\4")
+    return "COPY"
 
 
 async def copy_in(runner: Runner, plan: CopyIn, work: Work) -> str:
