@@ -11,6 +11,7 @@ import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
@@ -91,8 +92,7 @@ class ServerLink(asyncio.Protocol):
         return bool(self._units)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         if self._rest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-
 def literal(value: str | int | bool | None) -> str:
     """A constant as SQL text, right under any standard_conforming_strings."""
     if value is None:
@@ -38,5 +37,3 @@ def array(values: Iterable[str | int | None] | None, type_name: str = "text") ->
 def call(function: str, *arguments: str) -> str:
     """`SELECT pgherd.function(arguments)`; the arguments are SQL texts already."""
     return f"SELECT pgherd.{function}({', '.join(arguments)})"
-
-

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pgherd.backend.connection import SYNC, Credentials, ServerLink
 from pgherd.backend.pool import DEFAULT_STATE
@@ -131,8 +131,7 @@ class ClientSession(asyncio.Protocol):
     # ---- bytes in --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         if self.startup is not None:
             self.startup.connected(self)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pgherd.backend.connection import Credentials
 from pgherd.backend.state import SessionState, state_of
@@ -129,8 +129,7 @@ class Startup:
             session.close()
             return
         if transport is not None:
-            assert isinstance(transport, asyncio.Transport)
-            session.transport = transport
+            session.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._step = "startup"
         self.received(session, b"")
 
