@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -19,11 +21,13 @@ from psycopg import sql
 
 from pgherd.catalog.model import GroupId, Key, Keyspace, KeyspaceId, Shard, ShardId
 from pgherd.deploy.server import Server
-from pgherd.engine.copy import CopyDivider, LineDivider
+from pgherd.engine.copy import CopyDivider, CopyJoiner, LineDivider
 from pgherd.engine.copy_binary import BinaryDivider
-from pgherd.engine.copy_fields import Shape
-from pgherd.engine.copy_place import Target
-from pgherd.errors import PgherdError
+from pgherd.engine.copy_fields import Shape, value_of
+from pgherd.engine.copy_place import Piles, Target, locator
+from pgherd.engine.copy_quick import short_cut
+from pgherd.engine.copy_records import Records
+from pgherd.errors import BadCopy, PgherdError, TooLarge
 
 COLUMNS = ("a", "name", "b", "id", "c")
 TABLE = "(a text, name text, b text, id int, c text)"
@@ -67,6 +71,11 @@ LAYOUTS: dict[str, tuple[Keyspace, tuple[str, ...], list[str]]] = {
         hash_keyspace(("integer",), 3),
         ("id",),
         [f"WITH (modulus 3, remainder {at})" for at in range(3)],
+    ),
+    "int range": (
+        range_keyspace(("integer",), [(0,), (10,)]),
+        ("id",),
+        ["FROM (MINVALUE) TO (0)", "FROM (0) TO (10)", "FROM (10) TO (MAXVALUE)"],
     ),
     "text hash": (
         hash_keyspace(("text",), 2),
@@ -170,11 +179,12 @@ def text_file(rows: list[Row], delimiter: str, null: str, odd: bool) -> str:
     odd=st.booleans(),
     ending=st.sampled_from(["", "\\.\n", "\\.\nignored"]),
     header=st.booleans(),
+    remember=st.sampled_from([1, 1000]),
     last=st.booleans(),
     crlf=st.booleans(),
 )
 def test_text(db: Connection, layout: str, rows: list[Row], cuts: list[int], delimiter: str, odd: bool,
-              ending: str, header: bool, last: bool, crlf: bool) -> None:  # fmt: skip
+              ending: str, header: bool, remember: int, last: bool, crlf: bool) -> None:  # fmt: skip
     crlf = crlf and not odd
     file = (delimiter.join(COLUMNS) + "\n" if header else "") + text_file(rows, delimiter, "\\N", odd)
     file = file.removesuffix("\n") if last and not ending else file + ending
@@ -183,7 +193,9 @@ def test_text(db: Connection, layout: str, rows: list[Row], cuts: list[int], del
     before = data.removesuffix(b"ignored")
     shape = Shape(delimiter=delimiter.encode(), columns=5)
     streams = divide(
-        LineDivider(target(layout), shape, header=header), data, [cut for cut in cuts if cut < len(data)]
+        LineDivider(target(layout), shape, header=header, remembered_max=remember),
+        data,
+        [cut for cut in cuts if cut < len(data)],
     )
     options = f"(DELIMITER '{delimiter}', HEADER {header})"
     assert_same_rows(db, layout, options, before, streams)
@@ -229,18 +241,21 @@ def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
     ),
     quoting=st.lists(st.booleans(), min_size=1, max_size=7),
     header=st.booleans(),
+    remember=st.sampled_from([1, 1000]),
     last=st.booleans(),
     crlf=st.booleans(),
 )
 def test_csv(db: Connection, layout: str, rows: list[Row], cuts: list[int], shape: Shape, quoting: list[bool],
-             header: bool, last: bool, crlf: bool) -> None:  # fmt: skip
+             header: bool, remember: int, last: bool, crlf: bool) -> None:  # fmt: skip
     file = (shape.delimiter.decode().join(COLUMNS) + "\n" if header else "") + csv_file(rows, shape, quoting)
     file = file.removesuffix("\n") if last else file
     data = file.encode()
     if crlf and not any("\n" in str(value) for row in rows for value in row):
         data = data.replace(b"\n", b"\r\n")
     streams = divide(
-        LineDivider(target(layout), shape, header=header), data, [cut for cut in cuts if cut < len(data)]
+        LineDivider(target(layout), shape, header=header, remembered_max=remember),
+        data,
+        [cut for cut in cuts if cut < len(data)],
     )
     marks = [
         mark.decode().replace("'", "''") for mark in (shape.delimiter, shape.null, shape.quote, shape.escape)
@@ -262,6 +277,86 @@ def test_binary(db: Connection, layout: str, rows: list[Row], cuts: list[int]) -
         data = b"".join(bytes(chunk) for chunk in stream)
     streams = divide(BinaryDivider(target(layout)), data, [cut for cut in cuts if cut < len(data)])
     assert_same_rows(db, layout, "(FORMAT binary)", data, streams)
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_short_cuts_agree_with_the_general_way(layout: str, data: st.DataObject) -> None:
+    where = target(layout).narrowed()
+    piles = Piles(where.keyspace)
+    cut = short_cut(where, piles, b"\\N")
+    if cut is None:
+        assert layout == "two columns"
+        return
+    raws = data.draw(st.lists(names | st.integers(-(10**12), 10**12).map(str) | st.just("\\N"), min_size=1))
+    for raw in map(str.encode, raws):
+        place = cut(raw)
+        if place is not None:
+            expected = locator(where)([value_of(raw, Shape())])
+            assert place == piles.by_shard[expected.id].append, raw
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.uuids(), st.booleans())
+def test_short_cut_for_uuids(number: UUID, upper: bool) -> None:
+    where = Target(table="t", columns=("id",), positions=(0,), keyspace=hash_keyspace(("uuid",), 8))
+    piles = Piles(where.keyspace)
+    cut = short_cut(where, piles, b"\\N")
+    assert cut is not None
+    raw = (str(number).upper() if upper else str(number)).encode()
+    assert cut(raw) == piles.by_shard[locator(where)([raw]).id].append
+    for odd in (raw[:-1], b"{%b}" % raw, raw.replace(b"-", b" "), raw[:-1] + b"g", b"x" * 36, b"\\N"):
+        assert cut(odd) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "joiner"),
+    [
+        ("(HEADER false)", CopyJoiner()),
+        ("(HEADER)", CopyJoiner(header=True)),
+        ("(FORMAT csv, HEADER)", CopyJoiner(header=True, quote=b'"')),
+        ("(FORMAT binary)", CopyJoiner(binary=True)),
+    ],
+)
+@pytest.mark.parametrize("chunk_bytes", [0, 1, 7])
+def test_streams_joined_are_one_file(
+    db: Connection, options: str, joiner: CopyJoiner, chunk_bytes: int
+) -> None:
+    joiner = deepcopy(joiner)
+    run(db, 'DROP TABLE IF EXISTS apart; CREATE TEMP TABLE apart (g int, "two\nlines, ""quoted""" text)')
+    run(
+        db,
+        "INSERT INTO apart SELECT g, nullif(repeat(E'x\n', n), '') FROM generate_series(0, 2) g, generate_series(0, 4) n WHERE g <> 1",
+    )
+    joined: list[bytes] = []
+    for group in range(3):
+        if group:
+            joiner.next_stream()
+        with db.cursor().copy(f"COPY (SELECT * FROM apart WHERE g = {group}) TO STDOUT {options}") as stream:  # type: ignore[arg-type]
+            chunks = [bytes(chunk) for chunk in stream]
+        if chunk_bytes:
+            whole = b"".join(chunks)
+            chunks = [whole[at : at + chunk_bytes] for at in range(0, len(whole), chunk_bytes)]
+        joined += map(joiner.feed, chunks)
+    joined.append(joiner.close())
+    with db.cursor().copy(f"COPY apart TO STDOUT {options}") as stream:  # type: ignore[arg-type]
+        assert b"".join(joined) == b"".join(bytes(chunk) for chunk in stream)
+
+
+def test_a_record_has_a_bound() -> None:
+    records = Records(Shape(format="csv", delimiter=b",", null=b"", columns=2), bytes_max=1000)
+    for data in (b"a,b\n" * 1000, b'a,"' + b"x" * 600):
+        records.feed(data)
+    with pytest.raises(TooLarge):
+        records.feed(b"x\n" * 300)
+
+
+def test_hostile_quotes_cost_linear_time() -> None:
+    line = b'"' + b'""' * 500_000 + b",x\n"
+    divider = LineDivider(target("int hash"), Shape(format="csv", delimiter=b",", null=b"", columns=5))
+    with pytest.raises(BadCopy):
+        divide(divider, line * 3, list(range(0, len(line), 65536)))
 
 
 BAD_FILES = [

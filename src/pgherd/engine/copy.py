@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from pgherd.catalog.model import Keyspace, ShardId
 from pgherd.engine.copy_binary import BinaryDivider
-from pgherd.engine.copy_fields import Shape, fields_of, value_of
+from pgherd.engine.copy_fields import Shape, fields_of, key_pattern, value_of
 from pgherd.engine.copy_join import CopyJoiner
 from pgherd.engine.copy_place import Piles, Target, locator
 from pgherd.engine.copy_quick import Place, short_cut
@@ -22,7 +22,7 @@ from pgherd.plan.plans import CopyIn
 
 __all__ = ["CopyDivider", "CopyJoiner", "LineDivider", "Target", "copy_divider"]
 
-_REMEMBERED_MAX: Final = 30_000
+REMEMBERED_MAX: Final = 30_000  # distinct key values per COPY
 _SHOWN_CHARS_MAX: Final = 100
 
 
@@ -73,18 +73,23 @@ def copy_divider(plan: CopyIn, keyspace: Keyspace) -> CopyDivider:
 class LineDivider:
     """Divides text and CSV. A header goes to every shard that gets rows, before them."""
 
-    def __init__(self, target: Target, shape: Shape, *, header: bool = False) -> None:
-        self._target = target
+    def __init__(
+        self, target: Target, shape: Shape, *, header: bool = False, remembered_max: int = REMEMBERED_MAX
+    ) -> None:
+        target = self._target = target.narrowed()
+        self._remembered_max = remembered_max
         self._shape = shape
         self._records = Records(shape)
         self._piles = Piles(target.keyspace)
         self._locate = locator(target)
         self._places: dict[Any, Place] = {}  # by the raw key field, or tuple of them
         self._known: Callable[[Any], Place | None] = self._places.get
-        self._short_cut = short_cut(target.keyspace, self._piles, shape.null)
+        self._short_cut = short_cut(target, self._piles, shape.null)
         self._pick: Callable[[Sequence[Any]], Any] = itemgetter(*target.positions)
         self._single = len(target.positions) == 1
         self._count = max(target.positions) + 1
+        self._pattern = key_pattern(shape, target.positions)
+        self._groups = [sorted(target.positions).index(position) + 1 for position in target.positions]
         self._last = shape.columns - 1 in target.positions
         self._header: bytes | None = None if header else b""
         self._greeted: set[ShardId] = set()
@@ -140,24 +145,25 @@ class LineDivider:
 
     def _place_special(self, records: list[bytes]) -> None:
         """Some records hold quotes or escaped delimiters."""
-        special, delimiter = self._shape.special, self._shape.delimiter
-        whole_in_quotes = (
-            self._shape.format == "csv" and self._count == 1 and self._shape.quote == self._shape.escape
-        )
+        known, learn, groups = self._known_special, self._learn, self._groups
+        match = self._pattern.match
         for record in records:
-            if special not in record:
-                self._place_plain([record])
-                continue
-            raw = record.split(delimiter, 1)[0] if whole_in_quotes else b""
-            if (
-                whole_in_quotes and raw.count(special) % 2 == 0
-            ):  # no delimiter inside the first field's quotes
-                (self._places.get(raw) or self._learn(raw))(record)
-            else:
-                fields = fields_of(self._bare(record), self._shape, self._count)
-                self._place(self._values(self._pick(fields)))(record)
+            found = match(record)
+            if found is None:
+                raise IndexError
+            raw = found.group(*groups)
+            (known(raw) or learn(raw))(record)
 
-    def _values(self, picked: Any) -> Sequence[bytes | None]:
+    def _known_special(self, raw: Any) -> Place | None:
+        """As `_known`, where quotes may surround the field; a quoted value is never the null marker."""
+        if self._known is not self._short_cut or self._shape.format == "text":
+            return self._known(raw)
+        quote = self._shape.quote
+        if raw.startswith(quote) and raw.endswith(quote):
+            raw = raw[1:-1]
+        return None if quote in raw else self._known(raw)
+
+    def _values(self, picked: Any) -> Sequence[bytes]:
         return (picked,) if self._single else picked
 
     def _bare(self, raw: bytes) -> bytes:
@@ -166,13 +172,9 @@ class LineDivider:
 
     def _learn(self, picked: Any) -> Place:
         """The place for raw key fields not seen lately."""
-        shape = self._shape
-        if self._single and shape.format == "csv" and shape.quote in picked:
-            values: list[bytes | None] = fields_of(self._bare(picked), shape, 1)
-        else:
-            values = [value_of(self._bare(raw), shape) for raw in self._values(picked) if raw is not None]
+        values = [value_of(self._bare(raw), self._shape) for raw in self._values(picked)]
         place = self._place(values)
-        if len(self._places) >= _REMEMBERED_MAX:
+        if len(self._places) >= self._remembered_max:
             self._places.clear()
             self._known = self._short_cut or self._known  # values hardly repeat: stop remembering them
         self._places[picked] = place

@@ -43,8 +43,27 @@ def fields_of(record: bytes, shape: Shape, count: int) -> list[bytes | None]:
     return [value_of(raw, shape) for raw in raws]
 
 
+def key_pattern(shape: Shape, positions: tuple[int, ...]) -> re.Pattern[bytes]:
+    """Matches a record's begin; its groups are the raw fields at `positions`, from left to right.
+
+    All repetitions are possessive: a record that does not match costs no more than one that does.
+    """
+    delimiter, quote, escape = map(re.escape, (shape.delimiter, shape.quote, shape.escape))
+    if shape.format == "text":
+        field = rb"(?:[^\\%b]++|\\.|\\\Z)*+" % delimiter
+    elif shape.quote == shape.escape:
+        field = rb"(?:[^%b%b]++|%b[^%b]*+%b)*+" % (delimiter, quote, quote, quote, quote)
+    else:
+        within = rb"(?:[^%b%b]++|%b[%b%b]|%b)*+" % (quote, escape, escape, escape, quote, escape)
+        field = rb"(?:[^%b%b]++|%b%b%b)*+" % (delimiter, quote, quote, within, quote)
+    fields = [rb"(%b)" % field if at in positions else field for at in range(max(positions) + 1)]
+    return re.compile(delimiter.join(fields) + rb"(?:%b|\Z)" % delimiter, re.DOTALL)
+
+
 def value_of(raw: bytes, shape: Shape) -> bytes | None:
-    """The value of a field without quotes."""
+    """The value of one raw field; NULL is None."""
+    if shape.format == "csv" and shape.quote in raw:
+        return _csv_field(raw, 0, shape)[0]
     if raw == shape.null:
         return None
     return unescape(raw) if shape.format == "text" and b"\\" in raw else raw

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import Keyspace, Shard, ShardId
 from pgherd.errors import BadEncoding, NoShard, NullKey, Refused
 
-_TEXTS: Final = ("text", "character varying")
+_TEXTS: Final = (("text",), ("character varying",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,19 @@ class Target:
     @property
     def key_columns(self) -> tuple[str, ...]:
         return tuple(self.columns[position] for position in self.positions)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The types of the columns at `positions`."""
+        return self.keyspace.key_types[: len(self.positions)]
+
+    def narrowed(self) -> Target:
+        """Only the columns that decide: where all bounds are short, the key's later columns are the server's to check."""
+        if self.keyspace.strategy == "hash":
+            return self
+        longest = max((len(shard.lower or ()) for shard in self.keyspace.shards), default=1)
+        longest = max(longest, *(len(shard.upper or ()) for shard in self.keyspace.shards), 1)
+        return replace(self, positions=self.positions[:longest])
 
 
 class Piles:
@@ -51,13 +64,13 @@ class Piles:
 def locator(target: Target) -> Callable[[Sequence[bytes | None]], Shard]:
     """A function of the key's values in text form (UTF-8). It raises NullKey, NoShard, BadKey, BadEncoding, Refused."""
     keyspace = target.keyspace
-    if keyspace.strategy == "range" and keyspace.key_types[0] in _TEXTS and len(keyspace.key_types) == 1:
+    if keyspace.strategy == "range" and target.kinds in _TEXTS:
         return _by_bytes(target)
 
     def locate(values: Sequence[bytes | None]) -> Shard:
         key = tuple(
             _canonical(target, at, value, kind)
-            for at, (value, kind) in enumerate(zip(values, keyspace.key_types, strict=True))
+            for at, (value, kind) in enumerate(zip(values, target.kinds, strict=True))
         )
         return keyspace.locate(key) or nowhere(target, key)
 
@@ -117,8 +130,7 @@ def null_key(target: Target, at: int) -> NullKey:
 
 def nowhere(target: Target, key: tuple[object, ...]) -> NoReturn:
     """No shard holds `key`: raises NoShard."""
-    kinds = target.keyspace.key_types
-    shown = ", ".join(keys.encode_text(kind, value) for kind, value in zip(kinds, key, strict=True))
+    shown = ", ".join(keys.encode_text(kind, value) for kind, value in zip(target.kinds, key, strict=True))
     raise NoShard(
         f'no shard of relation "{target.table}" found for row',
         detail=f"Shard key of the failing row contains ({', '.join(target.key_columns)}) = ({shown}).",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pgherd.catalog.hashing import COMBINE, M64, hash_bytes, hash_int
 from pgherd.catalog.model import Keyspace, Shard
-from pgherd.engine.copy_place import Piles
+from pgherd.engine.copy_place import Piles, Target
 
 Place = Callable[[bytes], None]
 ShortCut = Callable[[bytes], Place | None]
@@ -20,11 +20,12 @@ _SAFE_DIGITS: Final = {"smallint": 4, "integer": 9, "bigint": 18}  # so many dig
 _TEXTS: Final = ("text", "character varying")
 
 
-def short_cut(keyspace: Keyspace, piles: Piles, null: bytes) -> ShortCut | None:
-    """The short cut for a keyspace of one key column, or None if there is none for its type and shards."""
-    if len(keyspace.key_types) != 1:
+def short_cut(target: Target, piles: Piles, null: bytes) -> ShortCut | None:
+    """The short cut where one column decides, or None if there is none for its type and shards."""
+    keyspace = target.keyspace
+    if len(target.kinds) != 1:
         return None
-    kind = keyspace.key_types[0]
+    kind = target.kinds[0]
     if keyspace.strategy == "range":
         bounds = _bounds(keyspace)
         if bounds is None:
