@@ -1,0 +1,1 @@
+"""Benchmarks: pgherd beside what one would use without it, in one run. See README.md."""
