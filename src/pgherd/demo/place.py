@@ -1,0 +1,59 @@
+"""Where the demonstration runs: a cluster of two servers in a state directory of its own."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pgherd.deploy import ports, state
+from pgherd.deploy.local import LocalCluster
+from pgherd.deploy.wish import GATEWAY_PORT, Wish
+
+GROUPS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A running cluster: its DSN, its directory, the words that start `pgherd` on it; `old`: it was there before."""
+
+    dsn: str
+    directory: Path
+    servers: int
+    old: bool
+
+    def command(self, name: str) -> str:
+        """`pgherd NAME` for this cluster, as one types it."""
+        return f"{_program()} {name} --state {self.directory}"
+
+
+def default_directory() -> Path:
+    """Beside the default state directory."""
+    return state.default_directory().with_name("demo")
+
+
+def open_place(directory: Path, wish: Wish, report: Callable[[str], None]) -> Place:
+    """Start the cluster, making it if it is new. Raises DeployError."""
+    local = LocalCluster(directory, report=report)
+    before = local.state()
+    old = before is not None and before.installed
+    if before is not None and wish.port is None and local.gateway.pid() is None:
+        wish = replace(wish, port=_free(before.gateway.port))
+    current = local.up(wish)
+    return Place(dsn=local.dsn(current), directory=directory, servers=len(current.servers), old=old)
+
+
+def _free(port: int) -> int:
+    """`port` if it is still free, else another."""
+    return ports.first_free([port, *range(GATEWAY_PORT, GATEWAY_PORT + 100)])[0]
+
+
+def _program() -> str:
+    """How this environment's `pgherd` is called from here."""
+    own = Path(sys.executable).with_name("pgherd")
+    found = shutil.which("pgherd")
+    if found is not None and Path(found).absolute() == own.absolute():
+        return "pgherd"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)

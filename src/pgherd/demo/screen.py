@@ -1,0 +1,124 @@
+"""What the demonstration prints: headings, SQL, answers with their times, and bars; coloured on a terminal, plain elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+BAR_WIDTH = 40
+WIDTH_ELSEWHERE = 100
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+class Screen:
+    """The place to print to."""
+
+    def __init__(self) -> None:
+        self.console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE, highlight=False)
+
+    def chapter(self, title: str) -> None:
+        """Begin a part of the story."""
+        self.console.print()
+        self.console.print(Rule(f"[bold]{escape(title)}", align="left", characters="─"))
+
+    def say(self, text: str) -> None:
+        """Tell something; rich markup is understood."""
+        self.console.print()
+        self.console.print(text)
+
+    def sql(self, text: str) -> None:
+        """Show statements as they are sent."""
+        self.console.print()
+        if not self.console.is_terminal:
+            self.console.print(Padding(Text(text.strip()), (0, 0, 0, 4)))
+            return
+        code = Syntax(
+            text.strip(), "postgresql", theme="ansi_dark", background_color="default", word_wrap=True
+        )
+        self.console.print(Padding(code, (0, 0, 0, 4)))
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Show text that PostgreSQL or pgherd answered, as it is."""
+        for line in lines:
+            self.console.print(Padding(Text(line, style="cyan"), (0, 0, 0, 4)))
+
+    def note(self, text: str) -> None:
+        """A short remark below an answer: a time, a count."""
+        self.console.print(f"    [dim]{escape(text)}[/]")
+
+    def rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show rows; numbers stand right."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for position, column in enumerate(columns):
+            number = bool(rows) and not isinstance(rows[0][position], str)
+            table.add_column(column, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*(escape(figure(value)) for value in row))
+        self.console.print(Padding(table, (0, 0, 0, 4)))
+
+    def bars(self, bars: Sequence[tuple[str, int, str]]) -> None:
+        """A bar for each of (label, value, remark), to one scale."""
+        most = max((value for _, value, _ in bars), default=0) or 1
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(justify="left")
+        table.add_column(justify="left", width=BAR_WIDTH + 1)
+        table.add_column(justify="right")
+        table.add_column(justify="left")
+        for label, value, remark in bars:
+            table.add_row(
+                escape(label), f"[green]{bar(value / most)}[/]", f"{value:,}", f"[dim]{escape(remark)}[/]"
+            )
+        self.console.print()
+        self.console.print(Padding(table, (0, 0, 0, 4)))
+
+    @contextmanager
+    def working(self, what: str) -> Generator[Callable[[str], None]]:
+        """A spinner while something starts, where somebody looks; the function shows the present step."""
+        if not self.console.is_terminal:
+            yield lambda _: None
+            return
+        with self.console.status(what) as status:
+            yield lambda step: status.update(f"{what}: {step} …")
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Generator[Callable[[int], None]]:
+        """A progress bar over `total` rows, where somebody looks; the function adds rows that are done."""
+        if not self.console.is_terminal:
+            yield lambda _: None
+            return
+        columns = (
+            TextColumn("    {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda rows: progress.advance(task, rows)
+
+
+def bar(part: float) -> str:
+    """A bar as long as `part` (0 to 1) of the full width."""
+    eighths = round(part * BAR_WIDTH * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def figure(value: Any) -> str:
+    """A value for people: integers with commas."""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
