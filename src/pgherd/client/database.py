@@ -30,7 +30,7 @@ from pgherd.engine.execute import execute
 from pgherd.engine.ids import IdSource
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
-from pgherd.engine.stale import is_stale
+from pgherd.engine.stale import is_stale, surely_stale
 from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
 from pgherd.transaction import recovery
@@ -233,15 +233,16 @@ class Database(Queries):
     async def _again(self, job: Callable[[], Any]) -> Any:
         """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old."""
         for attempt in range(ATTEMPTS):
+            epoch = self.map.epoch
             try:
                 return await job()
             except PgherdError as error:
                 if attempt == ATTEMPTS - 1 or not is_stale(error):
                     raise users_error(error) from error.__cause__
-                if not await self.maps.check(self.map.epoch):
-                    await asyncio.sleep(
-                        0.01 * 2**attempt
-                    )  # a change under way: its commit has not reached every group
+                if not await self.maps.check(epoch):
+                    if not surely_stale(error):
+                        raise users_error(error) from error.__cause__
+                    await asyncio.sleep(0.01 * 2**attempt)  # a change is on its way to the groups
         raise AssertionError("unreachable")
 
     async def _plan_all(self, query: str) -> Any:
@@ -250,7 +251,8 @@ class Database(Queries):
     async def planned(self, query: str) -> AnyPlan:
         """The plan of one statement, made with a map that knows its names if any does."""
         plan = statements.one(self.plans, query, self.options.path)
-        if isinstance(plan, OneGroup) and plan.unknown and await self.maps.check(self.map.epoch):
+        epoch = self.map.epoch
+        if isinstance(plan, OneGroup) and plan.unknown and await self.maps.check(epoch):
             plan = statements.one(self.plans, query, self.options.path)
         return plan
 

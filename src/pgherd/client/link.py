@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
@@ -195,7 +196,8 @@ class AsyncpgLink:
         attributes = statement.get_attributes()
         names = tuple(attribute.name for attribute in attributes)
         types = tuple(type_name(attribute.type) for attribute in attributes)
-        if all(_exact(attribute.type, self.custom) for attribute in attributes):
+        explains = sql.lstrip()[:7].upper() == "EXPLAIN"
+        if explains or all(_exact(attribute.type, self.custom) for attribute in attributes):
             records = await statement.fetch(*args)
             return TextRows(
                 names=names,
@@ -266,7 +268,23 @@ class AsyncpgLink:
 
 # Types whose Python value prints as text that PostgreSQL reads back as the same value.
 _EXACT = frozenset(
-    {"int2", "int4", "int8", "oid", "bool", "text", "varchar", "name", "uuid", "float8", "numeric", "void"}
+    {
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "bool",
+        "text",
+        "varchar",
+        "name",
+        "uuid",
+        "float8",
+        "numeric",
+        "json",
+        "jsonb",
+        "xml",
+        "void",
+    }
 )
 _ENDS = re.compile(r"\b(COMMIT|PREPARE TRANSACTION)\b", re.IGNORECASE)
 _ROWS = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "CALL", "(")
@@ -288,7 +306,9 @@ def type_name(kind: Any) -> str:
 def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return ("t" if value else "f") if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _as_text(sql: str, types: Sequence[str]) -> str:

@@ -136,8 +136,6 @@ def render(
 async def insert_select(plan: InsertSelect, params: Params, work: Work) -> Part:
     """Read the source first, all of it (it may read the target), then insert its rows shard by shard in batches."""
     rows = await source_rows(plan, params, work)
-    if plan.generated:
-        rows = [(*row, *(str(work.ids.next()) for _ in range(plan.generated))) for row in rows]
     return insert_answer(
         await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work)
     )
