@@ -32,7 +32,7 @@ def herd(yard: Yard) -> LocalCluster:
 @pytest.fixture(scope="module")
 def dsn(herd: LocalCluster) -> str:
     """A distributed table in two shards on two groups, a colocated one, a reference and a single table."""
-    uri = herd.dsn()
+    uri = herd.dsn(herd.existing())
     with psycopg.connect(uri, autocommit=True) as db:
         db.execute("CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL)")
         db.execute("CALL pgherd.reference('countries')")
@@ -269,7 +269,7 @@ def test_what_needs_one_connection_is_pinned(db: Connection, dsn: str) -> None:
         assert other.execute("SELECT pg_try_advisory_lock(42)").fetchone() == (True,)
 
 
-def test_cancel(db: Connection) -> None:
+def test_cancel(dsn: str) -> None:
     async def sleep_and_cancel(dsn: str) -> None:
         connection = await asyncpg.connect(dsn)
         with pytest.raises(asyncio.TimeoutError):
@@ -277,7 +277,7 @@ def test_cancel(db: Connection) -> None:
         assert await connection.fetchval("SELECT 5") == 5
         await connection.close()
 
-    asyncio.run(sleep_and_cancel(db.info.dsn))
+    asyncio.run(sleep_and_cancel(dsn))
 
 
 def run_asyncpg(dsn: str, job: Callable[[Any], Awaitable[None]]) -> None:

@@ -77,10 +77,10 @@ def herd(yard: Yard) -> LocalCluster:
 
 @pytest.fixture(scope="module")
 def port(herd: LocalCluster) -> int:
-    with psycopg.connect(herd.dsn(), autocommit=True) as db:
+    with psycopg.connect(herd.dsn(herd.existing()), autocommit=True) as db:
         db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text) PARTITION BY HASH (id)")
         db.execute("INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 100) n")
-    return psycopg.conninfo.conninfo_to_dict(herd.dsn())["port"]  # type: ignore[return-value]
+    return psycopg.conninfo.conninfo_to_dict(herd.dsn(herd.existing()))["port"]  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_protocol_3_2_is_negotiated(raw: Raw) -> None:
     raw.send(wire.startup({"user": "postgres", "database": "pgherd", "_pq_.x": "1"}, version=0x30002))
     found = raw.until("Z")
     assert found[0][0] == "v"
-    assert found[0][1][:4] == struct.pack(">I", 0)
+    assert found[0][1][:4] == struct.pack(">I", 0x30000)  # the newest version that is offered
     assert b"_pq_.x" in found[0][1]
     assert found[-1] == ("Z", b"I")
 

@@ -84,6 +84,15 @@ async def _ask(link: ServerLink, sql: str, oids: tuple[int, ...]) -> tuple[bytes
     return parameters, row or NO_DATA
 
 
+async def describe_cursor(link: ServerLink, name: str) -> bytes:
+    """The columns of a cursor that SQL's DECLARE made: PostgreSQL lets it be described like a portal."""
+    unit = await link.exchange(wire.describe_portal(name) + b"S\x00\x00\x00\x04")
+    row = unit.description
+    if row is None:
+        return NO_DATA
+    return link.types.row_description(row) if link.types else row
+
+
 def describe_portal(row: bytes, formats: tuple[int, ...]) -> bytes:
     """A statement's row description with the formats that a Bind asked for."""
     if row[0] != 0x54 or not any(formats):

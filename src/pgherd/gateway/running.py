@@ -307,10 +307,9 @@ class Runner:
         run = wire.execute(portal, mode.limit) if mode.limit else EXECUTE_ALL
         return parse + bind + describe + run + SYNC, made
 
-    async def resume(self, portal: Portal, limit: int) -> None:
-        """More rows of a portal that waits on a server."""
-        assert portal.server is not None
-        link, name = portal.server
+    async def resume(self, where: tuple[ServerLink, str], limit: int) -> None:
+        """More rows of a portal (or cursor) that waits on a server."""
+        link, name = where
         ending = Ending(self.session.loop)
         relay = Relay(self.session, ending.done, keep_ready=False, hold=_every, hold_late=True)
         self.session.flush()

@@ -23,7 +23,7 @@ from pgherd.errors import (
     UnknownStatement,
 )
 from pgherd.gateway import wire
-from pgherd.gateway.describe import describe_portal, describe_statement
+from pgherd.gateway.describe import describe_cursor, describe_portal, describe_statement
 from pgherd.gateway.prepared import Prepared
 from pgherd.gateway.present import present
 from pgherd.gateway.running import Mode, Runner
@@ -252,6 +252,8 @@ class Worker:
         if what == "S":
             parameters, row = await describe_statement(self.runner, await self.statement(name))
             self.session.write(parameters + row)
+        elif name not in self.session.portals and name in self.session.cursors:
+            self.session.write(await describe_cursor(self.runner.cursor_link(name), name))
         else:
             portal = self.portal(name)
             _, row = await describe_statement(self.runner, portal.prepared)
@@ -259,12 +261,15 @@ class Worker:
 
     async def _execute(self, body: bytes) -> None:
         name, limit = wire.read_execute(body)
+        if name not in self.session.portals and name in self.session.cursors:
+            await self.runner.resume((self.runner.cursor_link(name), name), limit)
+            return
         portal = self.portal(name)
         session = self.session
         if portal.rows is not None:
             self._slice(portal, limit)
         elif portal.server is not None:
-            await self.runner.resume(portal, limit)
+            await self.runner.resume(portal.server, limit)
         elif portal.ended:
             session.write(wire.command_complete(portal.tag or f"{portal.prepared.plan.tag} 0"))
         else:
