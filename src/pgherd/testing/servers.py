@@ -14,6 +14,7 @@ from pathlib import Path
 from pgherd.catalog.model import GroupId, Node
 from pgherd.deploy import binaries, catalog, identity, ports, processes
 from pgherd.deploy.configuration import Auth
+from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
 from pgherd.deploy.wish import Wish
@@ -145,7 +146,9 @@ def _sweep() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*-*"):
         pid, start, _ = path.name.removeprefix(_PREFIX).split("-", 2)
         if pid.isdigit() and start.isdigit() and not processes.alive(int(pid), int(start)):
-            for data in path.glob("*/data"):
+            for gateway in path.glob("**/gateway.pid"):
+                GatewayProcess(directory=gateway.parent).stop()
+            for data in path.glob("**/data"):
                 for orphan in processes.with_directory(data, "postgres"):
                     processes.send(orphan, signal.SIGKILL)
             shutil.rmtree(path, ignore_errors=True)
