@@ -16,7 +16,7 @@ from pgherd.testing.twin import Violation, World, simulate
 from pgherd.transaction import two_phase
 from pgherd.transaction.two_phase import Phase, Result
 
-SEEDS = 600
+SEEDS = 250
 
 
 def test_simulation() -> None:
@@ -117,5 +117,5 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -40,7 +40,7 @@ class PlainLink:
     async def run(self, sql: str) -> list[Row]:
         head, _, last = sql.rpartition(";")
         try:
-            if not last.lstrip(" (").upper().startswith(_ROWS):
+            if not last.lstrip(" (\n").upper().startswith(_ROWS):
                 await self.connection.execute(sql)
                 return []
             if head:
@@ -103,12 +103,16 @@ class PlainLender:
 
     async def close(self) -> None:
         """Close what is idle and what was not given back."""
-        links = [link for links in self.idle.values() for link in links] + list(self.out)
-        for links in self.idle.values():
-            links.clear()
+        links = [link for idle in self.idle.values() for link in idle] + list(self.out)
+        for idle in self.idle.values():
+            idle.clear()
         for link in links:
-            link.connection.terminate()
-        await asyncio.sleep(0)
+            try:
+                await link.connection.close(timeout=1)
+            except (asyncpg.PostgresError, *_LOST):  # in mid-statement, or its server is gone
+                link.connection.terminate()
+        for _ in range(3):  # an aborted transport closes its socket in the loop's next rounds
+            await asyncio.sleep(0)
 
 
 def _texts(row: Sequence[Any]) -> Row:

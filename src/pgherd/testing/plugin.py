@@ -9,6 +9,7 @@ import pytest
 from pgherd.catalog.model import Node
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
+from pgherd.testing import coverage
 from pgherd.testing.servers import Yard
 
 
@@ -64,3 +65,11 @@ def nodes(cluster: LocalCluster) -> list[Node]:
 def uris(cluster: LocalCluster) -> list[str]:
     """The libpq URI of each group's database, in group order."""
     return [f"postgresql://postgres@{node.host}:{node.port}/{node.database}" for node in nodes(cluster)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the run covered: a green run proves nothing unless it says how much it did."""
+    if found := coverage.lines():
+        terminalreporter.section("coverage of the guarantees")
+        for line in found:
+            terminalreporter.write_line(line)

@@ -19,8 +19,7 @@ from pgherd.transaction.recovery import ask
 Process = tuple[GroupId, int]  # a server process: its group and its pid
 
 # One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
-SCAN = """
-WITH waiting AS MATERIALIZED (
+SCAN = """WITH waiting AS MATERIALIZED (
     SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
 SELECT 'wait', w.pid::text, b.pid::text, (w.query !~* '^\\s*(set local synchronous_commit|insert into pgherd.decisions|commit|prepare transaction)')::text
     FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
@@ -30,8 +29,7 @@ SELECT 'same', l.pid::text, (l.classid::int8 & 65535)::text, l.objid::text
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'since', a.pid::text, (extract(epoch FROM a.xact_start) * 1000000)::int8::text, NULL
-    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL
-"""
+    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -261,7 +261,8 @@ class Protocol:
             if self.phase is Phase.PREPARING
             else self.refused
         )
-        home_open = self.home_open and self.phase is Phase.PREPARING
+        # A refused decision leaves home's branch open, though failed; a lost one ends with its connection
+        home_open = self.home_open and (self.phase is Phase.PREPARING or result is Result.REFUSED)
         return replace(self, phase=after, refused=refused, home_open=home_open)
 
 
