@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,25 @@ def test_root_uses_a_namespace_where_nobody_else_can_look(yard: Yard, tmp_path: 
         cluster.up(gateway=False)
     finally:
         cluster.kill()
+
+
+@as_root
+def test_a_full_disk_is_named(yard: Yard, tmp_path: Path) -> None:
+    small = yard.directory / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20M,mode=755", "none", small], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("cannot mount here")
+    try:
+        cluster = LocalCluster(small / "state", mortal=True)
+        with pytest.raises(DeployError, match="cannot make a data directory") as caught:
+            cluster.up(_wish(yard, embedded=True), gateway=False)
+        assert caught.value.hint == "The disk is full: free some space, then try again."
+        assert _pids(cluster, cluster.existing()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
 
 
 @as_root

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,11 +117,10 @@ class Server:
             **self.identity.options(),
         )
         if done.returncode:
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or [
-                "no reason given"
-            ]
-            worst = next((line for line in lines if "rror" in line or "FATAL" in line), lines[-1])
-            raise DeployError(f"cannot {doing} in {self.directory}: {worst.strip()}", hint=_hint(worst))
+            said = done.stderr or done.stdout
+            raise DeployError(
+                f"cannot {doing} in {self.directory}: {_worst(said.splitlines())}", hint=_hint(said)
+            )
 
     def _configure(self) -> None:
         sockets = socket_directory(self.directory, self.port)
@@ -217,16 +217,13 @@ class Server:
 
     def _start_error(self) -> DeployError:
         lines = self._log_lines()
-        worst = next(
-            (line for line in lines if "FATAL" in line or "PANIC" in line),
-            lines[-1] if lines else "no reason given",
-        )
-        reason = worst.split("FATAL:  ")[-1].strip()
-        if any("Address already in use" in line for line in lines):
+        said = "\n".join(lines)
+        reason = _worst(lines)
+        if "Address already in use" in said:
             reason = f"port {self.port} is in use"
         return DeployError(
             f"the server in {self.directory} does not start: {reason}",
-            hint=_hint(reason) or f"Read {self.log}.",
+            hint=_hint(reason + said) or f"Read {self.log}.",
         )
 
     def _log_lines(self) -> list[str]:
@@ -268,12 +265,20 @@ class Server:
         self._bury()
 
 
-def _hint(reason: str) -> str | None:
-    """What to do about a reason that PostgreSQL gave."""
-    if "No space left" in reason:
-        return "The disk is full: free some space, then start again."
-    if "in use" in reason:
-        return "Stop what uses the port, then start again."
-    if "Permission denied" in reason or "ermission" in reason:
-        return "Look at the directory's owner and permissions."
-    return None
+def _worst(lines: Sequence[str]) -> str:
+    """The line that tells the reason, without its time stamp and level."""
+    told = [line.strip() for line in lines if line.strip()] or ["no reason given"]
+    worst = next((line for line in told if re.search(r"FATAL|PANIC|error:|ERROR", line)), told[-1])
+    return re.split(r"(?:FATAL|PANIC|ERROR|error):\s*", worst)[-1]
+
+
+_HINTS = (
+    (r"No space left|wrote only|free disk space", "The disk is full: free some space, then try again."),
+    (r"is in use|already in use", "Stop what uses it, then try again."),
+    (r"[Pp]ermission", "Look at the directory's owner and permissions."),
+)
+
+
+def _hint(said: str) -> str | None:
+    """What to do about what PostgreSQL said."""
+    return next((hint for pattern, hint in _HINTS if re.search(pattern, said)), None)
