@@ -29,10 +29,10 @@ from pgherd.engine.copy_quick import short_cut
 from pgherd.engine.copy_records import Records
 from pgherd.errors import BadCopy, PgherdError, TooLarge
 
-COLUMNS = ("a", "name", "b", "id", "c")
-TABLE = "(a text, name text, b text, id int, c text)"
+COLUMNS = ("a", "name", "b", "id", "c", "tail")
+TABLE = "(a text, name text, b text, id int, c text, tail text)"
 Connection = psycopg.Connection[tuple[Any, ...]]
-Row = tuple[str | None, str, str | None, int, str | None]
+Row = tuple[str | None, str, str | None, int, str | None, str]
 
 
 def range_keyspace(types: tuple[str, ...], bounds: list[Key]) -> Keyspace:
@@ -76,6 +76,11 @@ LAYOUTS: dict[str, tuple[Keyspace, tuple[str, ...], list[str]]] = {
         range_keyspace(("integer",), [(0,), (10,)]),
         ("id",),
         ["FROM (MINVALUE) TO (0)", "FROM (0) TO (10)", "FROM (10) TO (MAXVALUE)"],
+    ),
+    "last column": (
+        hash_keyspace(("text",), 3),
+        ("tail",),
+        [f"WITH (modulus 3, remainder {at})" for at in range(3)],
     ),
     "text hash": (
         hash_keyspace(("text",), 2),
@@ -149,9 +154,12 @@ def assert_same_rows(
 
 
 nasty = st.text(st.sampled_from("NnaéZ~\t\n\r\\\",;'.x0 🐘"), max_size=6)
-names = st.sampled_from(["Mzz", "N", "Nz", "é", "è", "z", "", "\\.", '"', "a,b", "l1\nl2"]) | nasty
+names = (
+    st.sampled_from(["Mzz", "N", "Nz", "é", "è", "z", "", "\\.", '"', 'a"b', "'", "~~", "a,b", "l1\nl2"])
+    | nasty
+)
 rows_of: st.SearchStrategy[list[Row]] = st.lists(
-    st.tuples(st.none() | nasty, names, st.none() | nasty, st.integers(-20, 20), st.none() | nasty),
+    st.tuples(st.none() | nasty, names, st.none() | nasty, st.integers(-20, 20), st.none() | nasty, names),
     max_size=12,
 )
 cuts_of = st.lists(st.integers(0, 400), max_size=5).map(sorted)
@@ -191,7 +199,7 @@ def test_text(db: Connection, layout: str, rows: list[Row], cuts: list[int], del
     data = file.replace("\n", "\r\n").encode() if crlf else file.encode()
     # what follows the end marker is ours to ignore; PostgreSQL may find fault with it
     before = data.removesuffix(b"ignored")
-    shape = Shape(delimiter=delimiter.encode(), columns=5)
+    shape = Shape(delimiter=delimiter.encode(), columns=len(COLUMNS))
     streams = divide(
         LineDivider(target(layout), shape, header=header, remembered_max=remember),
         data,
@@ -233,10 +241,10 @@ def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
     cuts=cuts_of,
     shape=st.sampled_from(
         [
-            Shape(format="csv", delimiter=b",", null=b"", columns=5),
-            Shape(format="csv", delimiter=b";", null=b"NULL", quote=b"'", escape=b"'", columns=5),
-            Shape(format="csv", delimiter=b",", null=b"", escape=b"\\", columns=5),
-            Shape(format="csv", delimiter=b"\t", null=b"x", quote=b"~", escape=b'"', columns=5),
+            Shape(format="csv", delimiter=b",", null=b"", columns=len(COLUMNS)),
+            Shape(format="csv", delimiter=b";", null=b"NULL", quote=b"'", escape=b"'", columns=len(COLUMNS)),
+            Shape(format="csv", delimiter=b",", null=b"", escape=b"\\", columns=len(COLUMNS)),
+            Shape(format="csv", delimiter=b"\t", null=b"x", quote=b"~", escape=b'"', columns=len(COLUMNS)),
         ]
     ),
     quoting=st.lists(st.booleans(), min_size=1, max_size=7),
@@ -354,25 +362,27 @@ def test_a_record_has_a_bound() -> None:
 
 def test_hostile_quotes_cost_linear_time() -> None:
     line = b'"' + b'""' * 500_000 + b",x\n"
-    divider = LineDivider(target("int hash"), Shape(format="csv", delimiter=b",", null=b"", columns=5))
+    divider = LineDivider(
+        target("int hash"), Shape(format="csv", delimiter=b",", null=b"", columns=len(COLUMNS))
+    )
     with pytest.raises(BadCopy):
         divide(divider, line * 3, list(range(0, len(line), 65536)))
 
 
 BAD_FILES = [
-    ("text", b"x\ty\tz\t1\tc\nx\ty\tz\tone\tc\n", "22P02"),
-    ("text", b"x\\\ny\ty\tz\t1\tc\nx\ty\tz\t99999999999\tc\n", "22003"),
-    ("text", b"x\ty\tz\t1\tc\nx\ty\tz\n", "22P04"),
-    ("csv", b'x,y,z,1,c\n"l1\nl2",y,z,1,c\nx,y,z,one,c\n', "22P02"),
-    ("csv", b'x,y,z,1,c\nx,y,z,1,"open\n', "22P04"),
-    ("csv", b"x,y,z,1,c\n\n", "22P04"),
-    ("csv", b"\xff,y,z,1,c\nx,y,z,,c\n", None),
+    ("text", b"x\ty\tz\t1\tc\td\nx\ty\tz\tone\tc\td\n", "22P02"),
+    ("text", b"x\\\ny\ty\tz\t1\tc\td\nx\ty\tz\t99999999999\tc\td\n", "22003"),
+    ("text", b"x\ty\tz\t1\tc\td\nx\ty\tz\n", "22P04"),
+    ("csv", b'x,y,z,1,c,d\n"l1\nl2",y,z,1,c,d\nx,y,z,one,c,d\n', "22P02"),
+    ("csv", b'x,y,z,1,c,d\nx,y,z,1,"open\n', "22P04"),
+    ("csv", b"x,y,z,1,c,d\n\n", "22P04"),
+    ("csv", b"\xff,y,z,1,c,d\nx,y,z,,c,d\n", None),
     ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">h", 3), "22P04"),
     ("binary", b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 1 << 16, 0), "22P04"),
     ("binary", b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 1 << 20, 0), "22P04"),
     ("binary", b"PGCOPX\n\xff\r\n\0" + bytes(8), "22P04"),
-    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 5, -2), "22P04"),
-    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 5, 4) + b"ab", None),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 6, -2), "22P04"),
+    ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + struct.pack(">hi", 6, 4) + b"ab", None),
     ("binary", b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\xff\xff\xff\xff", "22P04"),
 ]  # fmt: skip
 
@@ -393,7 +403,7 @@ def test_faults_are_told_as_postgres_tells_them(
                 format="csv" if csv else "text",
                 delimiter=b"," if csv else b"\t",
                 null=b"" if csv else b"\\N",
-                columns=5,
+                columns=len(COLUMNS),
             ),
         )
     with pytest.raises(PgherdError) as ours:
