@@ -34,7 +34,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How often and how long; `unit` "/s" compares rates, "ms" the time of one statement."""
+    """How often and how long; `unit` "/s" compares rates, "ms" and "µs" the time of one statement."""
 
     rounds: int
     seconds: float
@@ -93,13 +93,16 @@ async def _watched(contestant: Contestant, seconds: float, watch: Watch) -> Turn
 
 
 def _reached(turns: Sequence[Turn], unit: str) -> Reached:
-    values = [
-        turn.count / turn.seconds if unit == "/s" else turn.seconds * 1000 / max(1, turn.count)
-        for turn in turns
-    ]
+    values = [_value(turn, unit) for turn in turns]
     parts = turns[0].cpu
     cpu = {part: median(turn.cpu[part] * 1e6 / max(1, turn.count) for turn in turns) for part in parts}
     return Reached(median=median(values), rounds=tuple(values), cpu_us=cpu)
+
+
+def _value(turn: Turn, unit: str) -> float:
+    if unit == "/s":
+        return turn.count / turn.seconds
+    return turn.seconds * {"ms": 1e3, "µs": 1e6}[unit] / max(1, turn.count)
 
 
 async def side_by_side(steps: Sequence[Step], seconds: float) -> Turn:
