@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import random
 import socket
-import ssl
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.local import LocalCluster
 from pgherd.errors import BadSetting
 from pgherd.gateway import wire
@@ -249,9 +249,52 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return cert_file, key_file
 
 
+@pytest.fixture(scope="module")
+def guarded(yard: Yard) -> Iterator[tuple[str, int, Path]]:
+    """A cluster with passwords, and a second gateway in front of it that also speaks TLS: password, port, certificate."""
+    herd = yard.cluster("gateway_guarded", embedded=False, groups=2, auth="scram")
+    current = herd.existing()
+    cert, key = certificate(yard.directory)
+    password = herd.password()
+    assert password is not None
+    settings = {
+        **herd.gateway_settings(current),
+        "port": yard.port(),
+        "tls_cert": str(cert),
+        "tls_key": str(key),
+    }
+    directory = yard.directory / "tls_gateway"
+    directory.mkdir()
+    second = GatewayProcess(directory=directory, mortal=True)
+    second.start(settings)
+    yield password, settings["port"], cert
+    second.stop()
+
+
+def test_scram_over_tls(guarded: tuple[str, int, Path]) -> None:
+    password, port, cert = guarded
+    with psycopg.connect(
+        host="localhost", port=port, user="postgres", password=password, dbname="pgherd", sslmode="verify-full",
+        sslrootcert=str(cert), autocommit=True,
+    ) as db:  # fmt: skip
+        assert db.pgconn.ssl_in_use
+        db.execute("CREATE TABLE s (id bigint PRIMARY KEY, v text) PARTITION BY HASH (id)")
+        db.execute("INSERT INTO s SELECT n, 'x' FROM generate_series(1, 50) n")
+        assert db.execute("SELECT count(*) FROM s").fetchone() == (50,)
+        db.execute("CREATE ROLE clerk LOGIN PASSWORD 'secret word'")
+        db.execute("GRANT SELECT ON s TO clerk")
+    with psycopg.connect(
+        host="localhost", port=port, user="clerk", password="secret word", dbname="pgherd", autocommit=True
+    ) as db:
+        assert db.execute("SELECT count(*) FROM s").fetchone() == (50,)
+        assert db.execute("SELECT count(*) FROM s a JOIN s b ON a.v = b.v").fetchone() == (2500,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.execute("DELETE FROM s WHERE id = 5")
+    for user in ("postgres", "nobody_here"):
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(host="localhost", port=port, user=user, password="wrong", dbname="pgherd")
+
+
 def test_no_listening_elsewhere_without_authentication() -> None:
     with pytest.raises(BadSetting, match="without authentication"):
         GatewaySettings(seeds=("postgresql://x@127.0.0.1/pgherd",), listen="0.0.0.0")
-
-
-__all__ = ["certificate", "ssl"]

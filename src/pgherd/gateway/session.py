@@ -7,30 +7,25 @@ decoding more than the shard key. Whatever it does not know at a glance goes to 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from pgherd.backend.connection import SYNC, Credentials, ServerLink
-from pgherd.backend.pool import DEFAULT_STATE
-from pgherd.backend.state import SessionState
+from pgherd.backend.connection import SYNC, ServerLink
 from pgherd.backend.units import LENGTH, NOTHING, PARSED, Relay, Swallow
 from pgherd.catalog import keys
-from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.catalog.model import GroupId
 from pgherd.engine.stale import stale_code
-from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, ProtocolViolation, TooLarge
+from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import PathPlans, Prepared, Target
 from pgherd.gateway.present import present
+from pgherd.gateway.state import TransactionState
 from pgherd.plan.plans import OneGroup, Param, Single
 
 if TYPE_CHECKING:
-    from pgherd.gateway.server import Gateway
-    from pgherd.gateway.startup import Startup
-    from pgherd.gateway.worker import Worker
-    from pgherd.transaction.coordinator import Transaction
+    pass
 
 log = logging.getLogger("pgherd.gateway")
 
@@ -46,122 +41,10 @@ _BEGIN = frozenset({b"BEGIN", b"begin", b"BEGIN;", b"begin;", b"START TRANSACTIO
 _COMMIT = frozenset({b"COMMIT", b"commit", b"COMMIT;", b"commit;", b"END", b"end", b"END;", b"end;"})
 
 
-class ClientSession(asyncio.Protocol):
-    """See the module. `tx` is the open transaction, explicit or implicit; `failed` says that it only waits for its ROLLBACK."""
+class ClientSession(TransactionState):
+    """The top layer: see the module."""
 
-    __slots__ = (
-        "active",
-        "busy",
-        "closing",
-        "credentials",
-        "cursors",
-        "failed",
-        "fast_link",
-        "fast_name",
-        "fast_unit",
-        "gateway",
-        "implicit",
-        "local_map",
-        "loop",
-        "named",
-        "need",
-        "next_slow",
-        "options",
-        "out",
-        "paused",
-        "pending",
-        "pid",
-        "pinned",
-        "plans",
-        "portals",
-        "secret",
-        "sql_prepared",
-        "startup",
-        "state",
-        "state_before",
-        "state_first",
-        "transport",
-        "tx",
-        "tx_plain",
-        "user",
-        "waiting",
-        "worker",
-        "writable",
-    )  # fmt: skip
-
-    def __init__(self, gateway: Gateway, startup: Startup) -> None:
-        self.gateway = gateway
-        self.loop = gateway.loop
-        self.startup: Startup | None = startup
-        self.transport: asyncio.Transport | None = None
-        self.pending = bytearray()
-        self.need = 5
-        self.busy = False
-        self.closing = False
-        self.paused = False
-        self.user = ""
-        self.credentials = Credentials(user="")
-        self.state: SessionState = DEFAULT_STATE
-        self.state_before: SessionState = DEFAULT_STATE
-        self.state_first: SessionState = DEFAULT_STATE
-        self.options: dict[str, str] = {}
-        self.plans: PathPlans | None = None
-        self.named: dict[bytes, Prepared] = {}
-        self.portals: dict[str, Any] = {}
-        self.sql_prepared: dict[str, Any] = {}
-        self.cursors: dict[str, Any] = {}
-        self.pinned: dict[GroupId, ServerLink] = {}
-        self.active: set[ServerLink] = set()
-        self.tx: Transaction | None = None
-        self.tx_plain = True
-        self.local_map: ClusterMap | None = None
-        self.implicit = False
-        self.failed = False
-        self.fast_link: ServerLink | None = None
-        self.fast_unit: bytes = b""
-        self.fast_name: bytes = b""
-        self.next_slow = False
-        self.worker: Worker | None = None
-        self.waiting: asyncio.Future[None] | None = None
-        self.writable: asyncio.Future[None] | None = None
-        self.out = bytearray()
-        self.pid = 0
-        self.secret = b""
-
-    # ---- bytes in --------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        if self.startup is not None:
-            self.startup.connected(self)
-
-    def data_received(self, data: bytes) -> None:
-        if self.startup is not None:
-            self.startup.received(self, data)
-            return
-        if self.busy or self.pending:
-            self.pending += data
-            if self.busy:
-                self._more()
-                return
-            if len(self.pending) < self.need:
-                return
-            data = bytes(self.pending)
-            self.pending.clear()
-        self.advance(data)
-
-    def _more(self) -> None:
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
-        elif len(self.pending) > PENDING_MAX_BYTES and not self.paused and self.transport is not None:
-            self.paused = True
-            self.transport.pause_reading()
-
-    def unpause(self) -> None:
-        """Read on after the client sent more than we wanted to keep."""
-        if self.paused and self.transport is not None and not self.transport.is_closing():
-            self.paused = False
-            self.transport.resume_reading()
+    __slots__ = ()
 
     def advance(self, data: bytes) -> None:
         """Start on the units in `data`; returns when all is under way, or waits for more."""
@@ -190,18 +73,6 @@ class ClientSession(asyncio.Protocol):
             self.start_worker()
             return
         self.pending += data
-
-    def check_length(self, length: int) -> bool:
-        """Whether a message may be so long; if not, the connection ends."""
-        if 4 <= length <= self.gateway.settings.message_max:
-            return True
-        if length < 4:
-            self.fatal(ProtocolViolation(f"invalid message length {length}"))
-        else:
-            self.fatal(
-                TooLarge(f"message of {length} bytes is larger than {self.gateway.settings.message_max}")
-            )
-        return False
 
     def start_worker(self) -> None:
         from pgherd.gateway.worker import Worker
@@ -494,181 +365,6 @@ class ClientSession(asyncio.Protocol):
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()
-
-    # ---- transaction state -----------------------------------------------------------------------------
-
-    @property
-    def isolation_set(self) -> bool:
-        """Whether the session's settings change the isolation level of its transactions."""
-        level = self.state.get("default_transaction_isolation")
-        return level is not None and level != "read committed"
-
-    @property
-    def status(self) -> str:
-        """The letter of ReadyForQuery."""
-        if self.tx is None or self.implicit:
-            return "I"
-        return "E" if self.failed else "T"
-
-    def begin(
-        self,
-        *,
-        implicit: bool = False,
-        single: bool = False,
-        isolation: str = "",
-        modes: str = "",
-        read_only: bool = False,
-    ) -> Transaction:
-        """Open a transaction; no server hears of it before it is touched. `single`: it is one statement's own."""
-        self.tx = self.gateway.transaction(
-            self, isolation=isolation, modes=modes, read_only=read_only, explicit=not single
-        )
-        self.tx_plain = isolation in ("", "read committed", "read uncommitted") and not self.isolation_set
-        self.implicit = implicit
-        self.failed = False
-        self.state_before = self.state
-        return self.tx
-
-    def finish_transaction(self) -> None:
-        """The transaction is over (its branches were given back)."""
-        self.tx = None
-        self.implicit = False
-        self.failed = False
-        self.cursors = {name: cursor for name, cursor in self.cursors.items() if cursor.hold}
-        self.portals.clear()
-        if self.local_map is not None:
-            self.local_map = None
-            self.replan()
-
-    def replan(self) -> None:
-        """Plan from now on with the map that holds for this session: the gateway's, or its own transaction's."""
-        self.plans = self.gateway.path_plans(self.state, self.user, self.local_map)
-
-    # ---- lending: what transactions ask of their session --------------------------------------------------
-
-    async def lend(self, group: GroupId) -> ServerLink:
-        """A connection to `group` with this session's settings; the pinned one if there is one."""
-        link = self.pinned.get(group)
-        if link is None:
-            link = await self.gateway.backends.pool(group, self.credentials).take(self.state)
-        elif link.broken:
-            raise GroupDown(
-                f"the session's connection to group {group} was lost",
-                hint="Reconnect: its temporary state is gone.",
-            )
-        self.lent(link)
-        return link
-
-    def lent(self, link: ServerLink) -> None:
-        """Note a connection as this session's: cancel reaches it, its notices come here."""
-        self.active.add(link)
-        link.on_notice = self._notice
-        link.on_writable = self._server_writable
-
-    def give_back(self, link: Any, *, reusable: bool = True) -> None:
-        """Return a connection that `lend` gave."""
-        self.active.discard(link)
-        if self.pinned.get(link.group) is link:
-            return
-        if not reusable:
-            link.close()
-        self.gateway.backends.pool(link.group, self.credentials).give(link)
-
-    def _notice(self, message: bytes) -> None:
-        self.send(message)
-
-    def notice_text(self, text: str) -> None:
-        """A NOTICE of our own."""
-        self.send(wire.notice_response({"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": text}))
-
-    # ---- bytes out -------------------------------------------------------------------------------------
-
-    def forward(self, link: ServerLink, data: bytes) -> None:
-        """A relay's bytes. The server is paused while the client does not read."""
-        self.send(data)
-        if self.writable is not None:
-            link.pause_reading()
-            self.active.add(link)
-
-    def send(self, data: bytes) -> None:
-        """Write at once, after what was kept."""
-        transport = self.transport
-        if transport is None or self.closing:
-            return
-        if self.out:
-            self.out += data
-            data = bytes(self.out)
-            self.out.clear()
-        transport.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Keep until `flush` (or until it is much)."""
-        self.out += data
-        if len(self.out) > 65_536:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.out:
-            data = bytes(self.out)
-            self.out.clear()
-            if self.transport is not None and not self.closing:
-                self.transport.write(data)
-
-    async def drain(self) -> None:
-        """Wait while the client does not read."""
-        if self.writable is not None:
-            await self.writable
-
-    def pause_writing(self) -> None:
-        self.writable = self.loop.create_future()
-
-    def resume_writing(self) -> None:
-        if self.writable is not None and not self.writable.done():
-            self.writable.set_result(None)
-        self.writable = None
-        for link in (*self.active, self.fast_link):
-            if link is not None:
-                link.resume_reading()
-
-    def _server_writable(self, writable: bool) -> None:
-        if self.transport is None or self.transport.is_closing():
-            return
-        if not writable and not self.paused:
-            self.paused = True
-            self.transport.pause_reading()
-        elif writable:
-            self.unpause()
-
-    # ---- the end ---------------------------------------------------------------------------------------
-
-    def fatal(self, error: PgherdError) -> None:
-        """Say what is wrong and end the connection."""
-        self.write(wire.error_response_from(error, "FATAL"))
-        self.flush()
-        self.close()
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
-        if self.startup is not None:
-            self.startup.lost()
-        if self.writable is not None and not self.writable.done():
-            self.writable.set_result(None)
-        self.writable = None
-        for link in (*self.active, self.fast_link):
-            if link is not None:
-                link.resume_reading()
-        if self.busy:
-            self._more()
-            self.gateway.abandon(self)
-        else:
-            self.gateway.ended(self)
 
 
 def _hold_stale(fields: dict[str, str]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pgherd.backend.connection import Credentials
 from pgherd.backend.state import SessionState, state_of
@@ -129,7 +129,7 @@ class Startup:
             session.close()
             return
         if transport is not None:
-            session.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+            session.transport = transport
         self._step = "startup"
         self.received(session, b"")
 

@@ -1,0 +1,104 @@
+"""A session's transaction, and the server connections that it holds or lends to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgherd.backend.connection import ServerLink
+from pgherd.catalog.model import GroupId
+from pgherd.errors import GroupDown
+from pgherd.gateway import wire
+from pgherd.gateway.transport import ClientTransport
+
+if TYPE_CHECKING:
+    from pgherd.transaction.coordinator import Transaction
+
+
+class TransactionState(ClientTransport):
+    """The middle layer of a session; to transactions it is their Lender."""
+
+    __slots__ = ()
+
+    @property
+    def isolation_set(self) -> bool:
+        """Whether the session's settings change the isolation level of its transactions."""
+        level = self.state.get("default_transaction_isolation")
+        return level is not None and level != "read committed"
+
+    @property
+    def status(self) -> str:
+        """The letter of ReadyForQuery."""
+        if self.tx is None or self.implicit:
+            return "I"
+        return "E" if self.failed else "T"
+
+    def begin(
+        self,
+        *,
+        implicit: bool = False,
+        single: bool = False,
+        isolation: str = "",
+        modes: str = "",
+        read_only: bool = False,
+    ) -> Transaction:
+        """Open a transaction; no server hears of it before it is touched. `single`: it is one statement's own."""
+        self.tx = self.gateway.transaction(
+            self.whole, isolation=isolation, modes=modes, read_only=read_only, explicit=not single
+        )
+        self.tx_plain = isolation in ("", "read committed", "read uncommitted") and not self.isolation_set
+        self.implicit = implicit
+        self.failed = False
+        self.state_before = self.state
+        return self.tx
+
+    def finish_transaction(self) -> None:
+        """The transaction is over (its branches were given back)."""
+        self.tx = None
+        self.implicit = False
+        self.failed = False
+        self.cursors = {name: cursor for name, cursor in self.cursors.items() if cursor.hold}
+        self.portals.clear()
+        if self.local_map is not None:
+            self.local_map = None
+            self.replan()
+
+    def replan(self) -> None:
+        """Plan from now on with the map that holds for this session: the gateway's, or its own transaction's."""
+        self.plans = self.gateway.path_plans(self.state, self.user, self.local_map)
+
+    # ---- lending: what transactions ask of their session --------------------------------------------------
+
+    async def lend(self, group: GroupId) -> ServerLink:
+        """A connection to `group` with this session's settings; the pinned one if there is one."""
+        link = self.pinned.get(group)
+        if link is None:
+            link = await self.gateway.backends.pool(group, self.credentials).take(self.state)
+        elif link.broken:
+            raise GroupDown(
+                f"the session's connection to group {group} was lost",
+                hint="Reconnect: its temporary state is gone.",
+            )
+        self.lent(link)
+        return link
+
+    def lent(self, link: ServerLink) -> None:
+        """Note a connection as this session's: cancel reaches it, its notices come here."""
+        self.active.add(link)
+        link.on_notice = self._notice
+        link.on_writable = self._server_writable
+
+    def give_back(self, link: Any, *, reusable: bool = True) -> None:
+        """Return a connection that `lend` gave."""
+        self.active.discard(link)
+        if self.pinned.get(link.group) is link:
+            return
+        if not reusable:
+            link.close()
+        self.gateway.backends.pool(link.group, self.credentials).give(link)
+
+    def _notice(self, message: bytes) -> None:
+        self.send(message)
+
+    def notice_text(self, text: str) -> None:
+        """A NOTICE of our own."""
+        self.send(wire.notice_response({"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": text}))

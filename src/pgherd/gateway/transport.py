@@ -1,0 +1,222 @@
+"""A client's connection as a stream of bytes in both directions: what is kept, what waits, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from pgherd.backend.connection import Credentials, ServerLink
+from pgherd.backend.pool import DEFAULT_STATE
+from pgherd.backend.state import SessionState
+from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.errors import PgherdError, ProtocolViolation, TooLarge
+from pgherd.gateway import wire
+from pgherd.gateway.prepared import PathPlans, Prepared
+
+if TYPE_CHECKING:
+    from pgherd.gateway.server import Gateway
+    from pgherd.gateway.session import ClientSession
+    from pgherd.gateway.startup import Startup
+    from pgherd.gateway.worker import Worker
+    from pgherd.transaction.coordinator import Transaction
+
+PENDING_MAX_BYTES = 1_000_000
+
+
+class ClientTransport(asyncio.Protocol):
+    """The lowest layer of a session, and all of its state (slots: a thousand idle clients shall be cheap).
+
+    `tx` is the open transaction, explicit or implicit; `failed` says that it only waits for its ROLLBACK.
+    """
+
+    __slots__ = (
+        "active", "busy", "closing", "credentials", "cursors", "failed", "fast_link", "fast_name",
+        "fast_unit", "gateway", "implicit", "local_map", "loop", "named", "need", "next_slow",
+        "options", "out", "paused", "pending", "pid", "pinned", "plans", "portals", "secret",
+        "sql_prepared", "startup", "state", "state_before", "state_first", "transport", "tx",
+        "tx_plain", "user", "waiting", "worker", "writable",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, startup: Startup) -> None:
+        self.gateway = gateway
+        self.loop = gateway.loop
+        self.startup: Startup | None = startup
+        self.transport: asyncio.Transport | None = None
+        self.pending = bytearray()
+        self.need = 5
+        self.busy = False
+        self.closing = False
+        self.paused = False
+        self.user = ""
+        self.credentials = Credentials(user="")
+        self.state: SessionState = DEFAULT_STATE
+        self.state_before: SessionState = DEFAULT_STATE
+        self.state_first: SessionState = DEFAULT_STATE
+        self.options: dict[str, str] = {}
+        self.plans: PathPlans | None = None
+        self.named: dict[bytes, Prepared] = {}
+        self.portals: dict[str, Any] = {}
+        self.sql_prepared: dict[str, Any] = {}
+        self.cursors: dict[str, Any] = {}
+        self.pinned: dict[GroupId, ServerLink] = {}
+        self.active: set[ServerLink] = set()
+        self.tx: Transaction | None = None
+        self.tx_plain = True
+        self.local_map: ClusterMap | None = None
+        self.implicit = False
+        self.failed = False
+        self.fast_link: ServerLink | None = None
+        self.fast_unit: bytes = b""
+        self.fast_name: bytes = b""
+        self.next_slow = False
+        self.worker: Worker | None = None
+        self.waiting: asyncio.Future[None] | None = None
+        self.writable: asyncio.Future[None] | None = None
+        self.out = bytearray()
+        self.pid = 0
+        self.secret = b""
+
+    # ---- bytes in --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        if self.startup is not None:
+            self.startup.connected(self.whole)
+
+    def data_received(self, data: bytes) -> None:
+        if self.startup is not None:
+            self.startup.received(self.whole, data)
+            return
+        if self.busy or self.pending:
+            self.pending += data
+            if self.busy:
+                self._more()
+                return
+            if len(self.pending) < self.need:
+                return
+            data = bytes(self.pending)
+            self.pending.clear()
+        self.advance(data)
+
+    def _more(self) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+        elif len(self.pending) > PENDING_MAX_BYTES and not self.paused and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def unpause(self) -> None:
+        """Read on after the client sent more than we wanted to keep."""
+        if self.paused and self.transport is not None and not self.transport.is_closing():
+            self.paused = False
+            self.transport.resume_reading()
+
+    def advance(self, data: bytes) -> None:
+        """Start on the units in `data`."""
+        raise NotImplementedError
+
+    @property
+    def whole(self) -> ClientSession:
+        """The session that this is the lowest layer of."""
+        return cast("ClientSession", self)
+
+    def check_length(self, length: int) -> bool:
+        """Whether a message may be so long; if not, the connection ends."""
+        if 4 <= length <= self.gateway.settings.message_max:
+            return True
+        if length < 4:
+            self.fatal(ProtocolViolation(f"invalid message length {length}"))
+        else:
+            self.fatal(
+                TooLarge(f"message of {length} bytes is larger than {self.gateway.settings.message_max}")
+            )
+        return False
+
+    # ---- bytes out -------------------------------------------------------------------------------------
+
+    def forward(self, link: ServerLink, data: bytes) -> None:
+        """A relay's bytes. The server is paused while the client does not read."""
+        self.send(data)
+        if self.writable is not None:
+            link.pause_reading()
+            self.active.add(link)
+
+    def send(self, data: bytes) -> None:
+        """Write at once, after what was kept."""
+        transport = self.transport
+        if transport is None or self.closing:
+            return
+        if self.out:
+            self.out += data
+            data = bytes(self.out)
+            self.out.clear()
+        transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Keep until `flush` (or until it is much)."""
+        self.out += data
+        if len(self.out) > 65_536:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.out:
+            data = bytes(self.out)
+            self.out.clear()
+            if self.transport is not None and not self.closing:
+                self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait while the client does not read."""
+        if self.writable is not None:
+            await self.writable
+
+    def pause_writing(self) -> None:
+        self.writable = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+        for link in (*self.active, self.fast_link):
+            if link is not None:
+                link.resume_reading()
+
+    def _server_writable(self, writable: bool) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        if not writable and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+        elif writable:
+            self.unpause()
+
+    # ---- the end ---------------------------------------------------------------------------------------
+
+    def fatal(self, error: PgherdError) -> None:
+        """Say what is wrong and end the connection."""
+        self.write(wire.error_response_from(error, "FATAL"))
+        self.flush()
+        self.close()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        if self.startup is not None:
+            self.startup.lost()
+        if self.writable is not None and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+        for link in (*self.active, self.fast_link):
+            if link is not None:
+                link.resume_reading()
+        if self.busy:
+            self._more()
+            self.gateway.abandon(self.whole)
+        else:
+            self.gateway.ended(self.whole)
