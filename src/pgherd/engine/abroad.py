@@ -24,6 +24,8 @@ async def branches(
         return {group: await work.tx.branch(group, write=write) for group in groups}
     _check(work, groups, reads)
     links = {group: await work.tx.branch(group, write=write) for group in groups}
+    for group in groups:
+        work.tx.branches[group].pinned = True  # what used postgres_fdw cannot be prepared: it must be home
     if work.tx.isolation != "read committed":
         return links
 
@@ -40,6 +42,12 @@ async def branches(
 
 def _check(work: Work, groups: Sequence[GroupId], reads: Sequence[GroupId]) -> None:
     tx = work.tx
+    pinned = {group for group, branch in tx.branches.items() if branch.pinned}
+    if len(pinned.union(groups)) > 1:
+        raise Refused(
+            "a write in several groups cannot read whole tables of other groups on the way",
+            hint="Read first and write what was read; or let the tables share a keyspace, and join them on their shard keys.",
+        )
     for group in groups:
         others = [read for read in reads if read != group]
         wrote = [read for read in others if read in tx.branches and tx.branches[read].wrote]

@@ -88,6 +88,7 @@ async def _federated_among_own(
         )
     link = await tx.branch(node, write=False)
     tx.federated_from.add(node)
+    tx.branches[node].pinned = True  # a transaction that used postgres_fdw cannot be prepared
     if not tx.snapshot or not others:
         yield link
         return
