@@ -41,9 +41,8 @@ def main() -> int:
         if os.environ.get("PGHERD_DEBUG"):
             traceback.print_exc()
         hint = getattr(error, "hint", None)
-        sys.stderr.write(
-            f"pgherd demo: {' '.join(str(error).split())}\n" + (f"hint: {hint}\n" if hint else "")
-        )
+        message = " ".join(str(getattr(error, "message", None) or error).split())
+        sys.stderr.write(f"pgherd demo: {message}\n" + (f"hint: {hint}\n" if hint else ""))
         return 1
     return 0
 
@@ -71,7 +70,7 @@ async def tell(place: Place, crowd: Crowd, screen: Screen) -> None:
         session = Session(connection=connection, screen=screen, crowd=crowd, place=place)
         if place.old:
             screen.say(
-                "It is there from an earlier run. Its tables people, orders and products are dropped and made anew."
+                "It is there from an earlier run: its tables people, orders and products are dropped and made anew."
             )
             await connection.execute("DROP TABLE IF EXISTS orders, people, products")
         await opening.one_server(session)

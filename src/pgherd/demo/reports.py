@@ -7,6 +7,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pgherd.demo.people import SEED
@@ -22,6 +23,18 @@ JOIN orders o ON o.last_name = p.last_name AND o.person_id = p.id
 JOIN products pr ON pr.id = o.product_id
 WHERE p.joined = '2026-06-13'
 GROUP BY pr.name ORDER BY revenue DESC"""
+
+YOUNG = """SELECT p.first_name, count(*)
+FROM people p
+JOIN orders o ON o.last_name = p.last_name AND o.person_id = p.id
+WHERE p.last_name = 'Young' AND p.id < 10000
+GROUP BY 1"""
+
+SWAPPED = """SELECT a.first_name || ' ' || a.last_name AS one, b.first_name || ' ' || b.last_name AS other, count(*)
+FROM people a
+JOIN people b ON b.first_name = a.last_name AND b.last_name = a.first_name AND a.last_name < b.last_name
+WHERE a.joined < '2026-06-13' AND b.joined < '2026-06-13'
+GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT 5"""
 
 CUSTOMERS = """SELECT p.first_name, p.last_name, p.id, sum(o.quantity * pr.price) AS spent
 FROM people p
@@ -39,8 +52,7 @@ async def one_shard(session: Session) -> None:
     name = crowd.last_names[person - 1]
     await session.explain(f"SELECT * FROM people WHERE last_name = '{name}' AND id = {person}")
     screen.say("So does a join of the two tables on their key, and the other server never hears of it:")
-    joined = "FROM people p JOIN orders o ON o.last_name = p.last_name AND o.person_id = p.id"
-    await session.explain(f"SELECT p.first_name, count(*) {joined} WHERE p.last_name = 'Young' GROUP BY 1")
+    await session.explain(YOUNG)
     chance = random.Random(SEED)
     wanted = [chance.randrange(crowd.people) for _ in range(LOOKUPS)]
     lookup = await session.connection.prepare(
@@ -63,6 +75,8 @@ async def whole(session: Session) -> None:
         "Each server computes its part; only sums and candidates travel, and PostgreSQL combines them."
     )
     await session.query("SELECT count(*), min(joined), max(joined), sum(credit) FROM people", show_route=True)
+    screen.say("How that went:")
+    await session.explain("SELECT count(*), sum(credit) FROM people")
     screen.say("The most frequent surnames and first names:")
     await session.query("SELECT last_name, count(*) FROM people GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10")
     await session.query("SELECT first_name, count(*) FROM people GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5")
@@ -71,7 +85,12 @@ async def whole(session: Session) -> None:
     )
     await session.query(REVENUE, show_route=True)
     screen.say("The ten best customers:")
-    await session.query(CUSTOMERS)
+    await session.query(CUSTOMERS, show_route=True)
+    screen.say(
+        "And what cannot be divided by the key: early customers whose names are each other's, swapped. Whatever SQL it "
+        "is, it runs: on one server, which reads the other one's rows through postgres_fdw."
+    )
+    await session.query(SWAPPED, show_route=True)
 
 
 async def unequal(session: Session) -> None:
@@ -85,25 +104,33 @@ async def unequal(session: Session) -> None:
         screen.bars(
             [
                 (
-                    f"{table}, shard {line['shard']}: {line['holds']}",
+                    f"{table}, {line['holds']}",
                     line["rows"],
-                    f"{100 * line['rows'] / total:.1f} %, {line['bytes'] / 1e6:.0f} MB, group {line['group']}",
+                    f"{100 * line['rows'] / total:.0f} %, {line['bytes'] / 1e6:.0f} MB, group {line['group']}",
                 )
                 for line in lines
             ]
         )
-    letters = await session.connection.fetch(
-        "SELECT left(last_name, 1) AS letter, count(*), mode() WITHIN GROUP (ORDER BY last_name) AS name "
-        "FROM people GROUP BY 1 ORDER BY 1"
-    )
+    names = await session.connection.fetch("SELECT last_name, count(*) AS people FROM people GROUP BY 1")
+    most = max(names, key=lambda row: row["people"])
     screen.say(
-        "The alphabet has two halves, but people's names don't fall into them evenly. By first letter:"
+        "The alphabet has two halves, but names don't fall into them evenly. People by the first letter of their last "
+        "name, and the letter's most frequent name:"
     )
-    screen.bars([(row["letter"], row["count"], row["name"]) for row in letters])
+    screen.bars(_letters({row["last_name"]: row["people"] for row in names}))
     screen.say(
-        "The last column is the letter's most frequent name. Cutting at another letter helps until one name is too\n"
-        "much for one server; a key of (last_name, id) can be cut inside a name."
+        f"One name alone, {most['last_name']}, is {most['people']:,} people. Where one name is too much for a server, "
+        "a key of (last_name, id) can be cut inside it."
     )
+
+
+def _letters(names: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """A bar for each first letter: its people, and its most frequent name."""
+    bars: list[tuple[str, int, str]] = []
+    for letter in sorted({name[0] for name in names}):
+        group = {name: people for name, people in names.items() if name[0] == letter}
+        bars.append((letter, sum(group.values()), max(group, key=lambda name: group[name])))
+    return bars
 
 
 async def _shards(session: Session) -> list[dict[str, Any]]:

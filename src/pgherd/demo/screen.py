@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from decimal import Decimal
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,8 +17,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-BAR_WIDTH = 40
-WIDTH_ELSEWHERE = 100
+BAR_WIDTH = 30
+WIDTH_MAX = 100
+_INDENT = 4
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -25,62 +27,60 @@ class Screen:
     """The place to print to."""
 
     def __init__(self) -> None:
-        self.console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE, highlight=False)
+        self.console = Console(width=WIDTH_MAX if not sys.stdout.isatty() else None, highlight=False)
+        self.console.width = min(self.console.width, WIDTH_MAX)
 
     def chapter(self, title: str) -> None:
         """Begin a part of the story."""
         self.console.print()
-        self.console.print(Rule(f"[bold]{escape(title)}", align="left", characters="─"))
+        self.console.print(Rule(f"[bold]{escape(title)}[/]", align="left", characters="─"))
 
     def say(self, text: str) -> None:
-        """Tell something; rich markup is understood."""
+        """Tell something, in lines as wide as fits; rich markup is understood."""
         self.console.print()
-        self.console.print(text)
+        self.console.print(" ".join(text.split()))
 
     def sql(self, text: str) -> None:
         """Show statements as they are sent."""
         self.console.print()
         if not self.console.is_terminal:
-            self.console.print(Padding(Text(text.strip()), (0, 0, 0, 4)))
+            self.lines(text.strip().splitlines())
             return
         code = Syntax(
             text.strip(), "postgresql", theme="ansi_dark", background_color="default", word_wrap=True
         )
-        self.console.print(Padding(code, (0, 0, 0, 4)))
+        self.console.print(Padding(code, (0, 0, 0, _INDENT)))
 
     def lines(self, lines: Sequence[str]) -> None:
         """Show text that PostgreSQL or pgherd answered, as it is."""
         for line in lines:
-            self.console.print(Padding(Text(line, style="cyan"), (0, 0, 0, 4)))
+            self.console.print(Text(" " * _INDENT + line, style="cyan"), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A short remark below an answer: a time, a count."""
-        self.console.print(f"    [dim]{escape(text)}[/]")
+        self.console.print(Padding(Text(text, style="dim"), (0, 0, 0, _INDENT), expand=False))
 
     def rows(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Show rows; numbers stand right."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         for position, column in enumerate(columns):
-            number = bool(rows) and not isinstance(rows[0][position], str)
+            number = any(isinstance(row[position], int | Decimal) for row in rows)
             table.add_column(column, justify="right" if number else "left")
         for row in rows:
             table.add_row(*(escape(figure(value)) for value in row))
-        self.console.print(Padding(table, (0, 0, 0, 4)))
+        self.console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
 
     def bars(self, bars: Sequence[tuple[str, int, str]]) -> None:
         """A bar for each of (label, value, remark), to one scale."""
         most = max((value for _, value, _ in bars), default=0) or 1
         table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(justify="left")
-        table.add_column(justify="left", width=BAR_WIDTH + 1)
-        table.add_column(justify="right")
-        table.add_column(justify="left")
+        for justify in ("left", "left", "right", "left"):
+            table.add_column(justify=justify, no_wrap=True)
         for label, value, remark in bars:
-            table.add_row(
-                escape(label), f"[green]{bar(value / most)}[/]", f"{value:,}", f"[dim]{escape(remark)}[/]"
-            )
+            shown = Text(bar(value / most), style="green")
+            table.add_row(Text(label), shown, f"{value:,}", Text(remark, style="dim"))
         self.console.print()
-        self.console.print(Padding(table, (0, 0, 0, 4)))
+        self.console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
 
     @contextmanager
     def working(self, what: str) -> Generator[Callable[[str], None]]:
@@ -115,8 +115,16 @@ def bar(part: float) -> str:
 
 
 def figure(value: Any) -> str:
-    """A value for people: integers with commas."""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    """A value for people: integers with commas, nothing for NULL, a key's columns beside each other."""
+    match value:
+        case None:
+            return ""
+        case int():
+            return f"{value:,}"
+        case list():
+            return ", ".join(map(str, cast("list[object]", value)))
+        case _:
+            return str(value)
 
 
 def duration(seconds: float) -> str:

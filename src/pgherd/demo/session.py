@@ -40,18 +40,19 @@ class Session:
         seconds = time.monotonic() - started
         if rows:
             self.screen.rows(list(rows[0].keys()), [tuple(row.values()) for row in rows])
-        route = f"; {await self.route(sql)}" if show_route else ""
-        self.screen.note(f"{len(rows)} row{'' if len(rows) == 1 else 's'} in {duration(seconds)}{route}")
+        self.screen.note(f"{len(rows)} row{'' if len(rows) == 1 else 's'} in {duration(seconds)}")
+        if show_route:
+            self.screen.note(await self.route(sql))
         return rows
 
     async def route(self, sql: str) -> str:
-        """In words: how the statement goes."""
+        """How the statement goes, in EXPLAIN's words."""
         told: Any = await self.connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}")
         return json.loads(told)[0]["Route"]
 
     async def explain(self, sql: str) -> Sequence[str]:
         """Show EXPLAIN of a statement."""
-        sql = f"EXPLAIN (COSTS OFF) {sql}"
+        sql = f"EXPLAIN (COSTS OFF)\n{sql}"
         self.screen.sql(sql + ";")
         lines = [row[0] for row in await self.connection.fetch(sql)]
         self.screen.lines(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,12 @@ from pgherd.demo.session import Session
 from pgherd.errors import PgherdError
 
 WRITERS = 4
-SECONDS = 4.0
+SECONDS_MAX = 4.0
 
 TRANSFER = """BEGIN;
 UPDATE people SET credit = credit - {amount} WHERE last_name = '{payer[0]}' AND id = {payer[1]};
 UPDATE people SET credit = credit + {amount} WHERE last_name = '{payee[0]}' AND id = {payee[1]};
+SELECT pgherd.transaction_id();
 COMMIT;"""
 
 Person = tuple[str, int]
@@ -43,25 +45,38 @@ async def acid(session: Session) -> None:
     screen.say(
         f"{payer[0]} gives {payee[0]} 30 of credit. They are on different servers; it is still one transaction:"
     )
-    await _transfer_shown(session, payer, payee, 30)
+    number = await _transfer_shown(session, payer, payee, 30)
+    screen.say("Whoever loses the connection at COMMIT can ask how it ended, by that id:")
+    await session.query(f"SELECT * FROM pgherd.transaction_status('{number}')")
     screen.say("More than there is: PostgreSQL's CHECK refuses, and neither server keeps anything of it.")
     await _transfer_shown(session, payee, payer, 10_000)
-    screen.say(
-        f"Now {WRITERS} connections move credit between random people for {SECONDS:.0f} seconds, while another one adds up\n"
-        "all credit on both servers, again and again. Each report reads one consistent snapshot of both, so the sum never moves:"
+    await _under_load(session)
+
+
+async def _under_load(session: Session) -> None:
+    seconds = max(1.0, min(SECONDS_MAX, session.crowd.people / 250_000))
+    session.screen.say(
+        f"Now {WRITERS} connections move credit between random people for {seconds:.0f} s, while another one adds up "
+        "all credit on both servers, again and again. Each report reads one consistent snapshot of both, so the sum "
+        "never moves:"
     )
-    tally = await _storm(session)
+    tally = await _storm(session, seconds)
     totals = sorted(set(tally.totals))
-    screen.rows(
-        ["transfers over both servers", "inside one", "given up", "reports", "different sums seen"],
-        [(tally.across, tally.within, tally.failed, len(tally.totals), len(totals))],
+    session.screen.console.print()
+    session.screen.rows(
+        ["transfers", "of them over both servers", "given up", "reports", "sums that the reports saw"],
+        [(tally.across + tally.within, tally.across, tally.failed, len(tally.totals), _listed(totals))],
     )
-    screen.note(f"the sum: {', '.join(f'{total:,}' for total in totals)}")
     if len(totals) != 1:
         raise PgherdError(
-            "reports saw different sums: a snapshot was not consistent",
-            hint="This is a bug: please report it.",
+            f"the reports saw {len(totals)} different sums: a snapshot was not consistent",
+            hint="This is a bug in pgherd: please report it.",
         )
+
+
+def _listed(totals: Sequence[int]) -> str:
+    shown = ", ".join(f"{total:,}" for total in totals[:3])
+    return f"{shown} …" if len(totals) > 3 else shown
 
 
 async def _somebody(session: Session, last_name: str) -> Person:
@@ -71,32 +86,38 @@ async def _somebody(session: Session, last_name: str) -> Person:
     return last_name, number
 
 
-async def _transfer_shown(session: Session, payer: Person, payee: Person, amount: int) -> None:
+async def _transfer_shown(session: Session, payer: Person, payee: Person, amount: int) -> str:
+    """Carry out a transfer and show what became of both; answers the transaction's id."""
     session.screen.sql(TRANSFER.format(payer=payer, payee=payee, amount=amount))
+    number = ""
     try:
-        await transfer(session.connection, payer, payee, amount)
+        number = await transfer(session.connection, payer, payee, amount)
+        session.screen.lines([f"transaction_id: {number}"])
     except asyncpg.CheckViolationError as error:
-        session.screen.lines([f"ERROR:  {error}"])
+        session.screen.lines([f"ERROR:  {error.args[0]}"])
     rows = await session.connection.fetch(
         "SELECT last_name, id, credit FROM people WHERE (last_name, id) IN (($1, $2), ($3, $4)) ORDER BY 1",
         *payer,
         *payee,
     )
     session.screen.rows(["last_name", "id", "credit"], [(row[0], row[1], row[2]) for row in rows])
+    return number
 
 
-async def transfer(connection: asyncpg.Connection, payer: Person, payee: Person, amount: int) -> None:
-    """Move credit from one to another. Raises asyncpg.CheckViolationError if the payer has too little."""
+async def transfer(connection: asyncpg.Connection, payer: Person, payee: Person, amount: int) -> str:
+    """Move credit and answer the transaction's id. Raises asyncpg.CheckViolationError if the payer has too little."""
     change = "UPDATE people SET credit = credit + $3 WHERE last_name = $1 AND id = $2"
     async with connection.transaction():
         await connection.execute(change, *payer, -amount)
         await connection.execute(change, *payee, amount)
+        number: Any = await connection.fetchval("SELECT pgherd.transaction_id()")
+    return number
 
 
-async def _storm(session: Session) -> Tally:
+async def _storm(session: Session, seconds: float) -> Tally:
     """Transfers and reports side by side."""
     tally = Tally()
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     async with asyncio.TaskGroup() as tasks:
         for number in range(WRITERS):
             tasks.create_task(_write(session, random.Random(f"{SEED} {number}"), until, tally))

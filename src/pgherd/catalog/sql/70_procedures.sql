@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE FUNCTION pgherd.not_here(what text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'pgherd.% changes the whole cluster and cannot run inside one server', what
+    RAISE EXCEPTION 'pgherd.% concerns the whole cluster and cannot run inside one server', what
         USING ERRCODE = '55000', HINT = 'Call it through the pgherd gateway or the pgherd client.';
 END $$;
 
@@ -17,3 +17,15 @@ COMMENT ON PROCEDURE pgherd.move IS 'Move a shard to another group.';
 COMMENT ON PROCEDURE pgherd.reference IS 'Give every group a full copy of a single table.';
 COMMENT ON PROCEDURE pgherd.distribute IS 'Distribute a single table, with its rows, by range or hash of its key.';
 COMMENT ON PROCEDURE pgherd.undistribute IS 'Gather a distributed table, with its rows, as a single table in group 0.';
+
+-- Functions that gateway and client answer. They are declared here so that a statement that calls one can be described.
+CREATE OR REPLACE FUNCTION pgherd.transaction_id() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgherd.not_here('transaction_id');
+END $$;
+CREATE OR REPLACE FUNCTION pgherd.transaction_status(id text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgherd.not_here('transaction_status');
+END $$;
+COMMENT ON FUNCTION pgherd.transaction_id IS 'The id of this distributed transaction; from then on its outcome can be asked for.';
+COMMENT ON FUNCTION pgherd.transaction_status IS 'How a transaction ended: committed, aborted or in progress; null if it is too old to tell.';
