@@ -6,6 +6,7 @@ functions and run at every start.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -97,9 +98,14 @@ async def install(links: Sequence[Link], nodes: Sequence[Node]) -> None:
         if layout is not None:
             cluster_id = str((await link.run("SELECT id FROM pgherd.cluster"))[0][0])
             break
-    for group, (link, layout) in enumerate(zip(links, layouts, strict=True)):
-        texts = install_sql(GroupId(group), cluster_id=cluster_id, fresh=layout is None)
-        await link.run(_in_transaction("\n;\n".join([*texts, _nodes_sql(nodes)])))
+    texts = [
+        [*install_sql(GroupId(group), cluster_id=cluster_id, fresh=layout is None), _nodes_sql(nodes)]
+        for group, layout in enumerate(layouts)
+    ]
+    runs = [link.run(_in_transaction("\n;\n".join(text))) for link, text in zip(links, texts, strict=True)]
+    for result in await asyncio.gather(*runs, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def register_nodes(links: Sequence[Link], nodes: Sequence[Node]) -> None:

@@ -8,11 +8,12 @@ import postgast
 
 from pgherd.catalog.ddl.change import Change, copy_of, name_of, written
 from pgherd.catalog.ddl.rules import check_foreign_keys, check_key
-from pgherd.catalog.ddl.tables import run_and_inspect, single_texts
+from pgherd.catalog.ddl.tables import run_and_inspect, single_texts, with_key_hint
 from pgherd.catalog.ddl.views import rebuild_views
 from pgherd.catalog.model import Table
 from pgherd.catalog.text import call, identifier, literal, qualified
-from pgherd.errors import Refused
+from pgherd.errors import Refused, ServerError
+from pgherd.sql.tree import find
 
 _types = postgast.pg_query_pb2.AlterTableType
 _REFUSED: Final = {
@@ -210,9 +211,6 @@ async def _index_on_home(change: Change, table: Table, text: str) -> str | None:
 
 
 def _hinted(error: Exception) -> Exception:
-    from pgherd.catalog.ddl.tables import with_key_hint
-    from pgherd.errors import ServerError
-
     return with_key_hint(error) if isinstance(error, ServerError) else error
 
 
@@ -229,7 +227,7 @@ async def reindex(change: Change) -> None:
     tree = change.tree
     table = change.find(tree.relation) if tree.HasField("relation") else None
     if table is None or table.kind != "distributed":
-        await change.run_home(change.text)
+        await on_table(change, table)
         return
     await change.everywhere(call("reindex_table", literal(table.schema), literal(table.name)))
 
@@ -264,9 +262,9 @@ async def create_policy(change: Change) -> None:
     tree = change.tree
     table = change.find(tree.table)
     if table is not None and table.kind == "distributed":
-        text = change.text.lower()
-        if "current_setting" in text or any(
-            "sub_link" in str(part)[:100000] for part in (tree.qual, tree.with_check)
+        parts = (tree.qual, tree.with_check)
+        if "current_setting" in change.text.lower() or any(
+            True for part in parts for _ in find(part, "SubLink")
         ):
             raise Refused(
                 "a policy of a distributed table can use neither current_setting() nor subqueries",

@@ -93,7 +93,7 @@ $$;
 
 -- The map forgets a table: its physical tables and, where it is still there, the template go as well.
 CREATE OR REPLACE FUNCTION pgherd.forget(p_schema text, p_name text)
-RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 DECLARE
     t pgherd.tables;
     prefix text;
@@ -111,6 +111,9 @@ BEGIN
         PERFORM pgherd.drop_shard_schemas(s.id) FROM pgherd.shards s WHERE s.keyspace = t.keyspace;
         DELETE FROM pgherd.shards WHERE keyspace = t.keyspace;
         DELETE FROM pgherd.keyspaces k WHERE k.name = t.keyspace;
+    END IF;
+    IF p_schema <> 'public' AND NOT EXISTS (SELECT FROM pgherd.tables x WHERE x.schema = p_schema) THEN
+        EXECUTE format('DROP SCHEMA IF EXISTS %I, %I CASCADE', pgherd.physical('here', p_schema), pgherd.physical('global', p_schema));
     END IF;
 END $$;
 

@@ -113,7 +113,8 @@ BEGIN
     WHERE attrelid = p_template AND attnum > 0 AND NOT attisdropped;
     SELECT string_agg(format('SELECT %s FROM %I.%I', coalesce(names, ''), pgherd.physical('shard_' || s.id, p_schema), p_name), ' UNION ALL ' ORDER BY s.id)
     INTO body FROM pgherd.shards s WHERE s.keyspace = p_keyspace AND s.group_id = pgherd.group_id();
-    body := coalesce(body, format('SELECT %s WHERE false', coalesce(nothing, '')));
+    -- no shard here: a scan that finds nothing, but not a constant, or the planner would drop the reader's at_epoch() along with it
+    body := coalesce(body, format('SELECT %s FROM pgherd.probe WHERE one < 0', coalesce(nothing, '')));
     IF to_regclass(full_name) IS NULL OR obj_description(to_regclass(full_name), 'pg_class') IS DISTINCT FROM body || ' : ' || nothing THEN
         EXECUTE format('DROP VIEW IF EXISTS %s CASCADE', full_name);
         EXECUTE format('CREATE VIEW %s WITH (security_invoker = true) AS %s', full_name, body);

@@ -1,0 +1,291 @@
+"""CREATE, ALTER and DROP of distributed and single tables: what lies where afterwards, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from catalog_world import World, run
+
+from pgherd.catalog.model import Node
+from pgherd.deploy.server import Server
+from pgherd.errors import PgherdError, ServerError
+from pgherd.testing.servers import Yard
+
+
+@pytest.fixture(scope="module")
+def groups(yard: Yard, server: Server) -> list[Node]:
+    return yard.groups(server, 2)
+
+
+@pytest.fixture
+def story(groups: list[Node]) -> Callable[[Callable[[World], Awaitable[Any]]], None]:
+    """Runs a story in the module's cluster, and drops its tables afterwards."""
+
+    async def told(job: Callable[[World], Awaitable[Any]]) -> None:
+        async with await World.open(groups) as world:
+            try:
+                await job(world)
+            finally:
+                await world.do(
+                    "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC"
+                )
+            assert not (await world.map()).tables
+            assert not (await world.map()).keyspaces
+
+    return lambda job: run(told(job))
+
+
+KINDS = "SELECT relkind FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = '{}' AND relname = '{}'"
+USERS = "CREATE TABLE users (name text, id bigserial, mail text DEFAULT 'x', n int CHECK (n > 0), PRIMARY KEY (name, id)) PARTITION BY RANGE (name)"
+ORDERS = "CREATE TABLE orders (name text, user_id bigint, no int, FOREIGN KEY (name, user_id) REFERENCES users ON DELETE CASCADE) PARTITION BY RANGE (name)"
+
+
+def test_a_range_table_lies_in_one_shard_and_reads_whole_everywhere(story: Any) -> None:
+    async def job(world: World) -> None:
+        assert await world.do(USERS) == "CREATE TABLE"
+        table = (await world.map()).tables["public", "users"]
+        assert (table.kind, table.key, table.primary_key) == ("distributed", ("name",), ("name", "id"))
+        assert [column.name for column in table.columns if column.cluster_id] == ["id"]
+        (shard,) = (await world.map()).keyspace_of(table).shards
+        assert (shard.group, shard.lower, shard.upper) == (0, None, None)
+        schema = f"shard_{shard.id}"
+        assert [await world.one(group, KINDS.format(schema, "users")) for group in (0, 1)] == ["r", "f"]
+        await world.rows(0, f"INSERT INTO {schema}.users (name) VALUES ('Ada'), ('Zoe')")
+        for group in (0, 1):
+            assert await world.rows(group, "SELECT name FROM global.users ORDER BY 1") == [("Ada",), ("Zoe",)]
+        assert [await world.one(group, "SELECT count(*) FROM here.users") for group in (0, 1)] == ["2", "0"]
+        assert await world.one(0, "SELECT count(DISTINCT id) FROM global.users WHERE id > 1000000") == "2"
+
+    story(job)
+
+
+def test_a_hash_table_has_four_shards_in_each_group(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(
+            "CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text) PARTITION BY HASH (id)"
+        )
+        cluster = await world.map()
+        table = cluster.tables["public", "events"]
+        assert table.column("id").always and table.column("id").cluster_id  # type: ignore[union-attr]
+        shards = cluster.keyspace_of(table).shards
+        assert [(shard.modulus, shard.remainder, shard.group) for shard in shards] == [
+            (8, n, n % 2) for n in range(8)
+        ]
+        for shard in shards:  # whatever Python's hash says, PostgreSQL must agree
+            key = next(n for n in range(1000) if cluster.keyspace_of(table).locate((n,)) == shard)
+            await world.rows(shard.group, f"INSERT INTO shard_{shard.id}.events (id) VALUES ({key})")
+        with pytest.raises(ServerError) as caught:
+            wrong = next(n for n in range(1000) if cluster.keyspace_of(table).locate((n,)) != shards[0])
+            await world.rows(0, f"INSERT INTO shard_{shards[0].id}.events (id) VALUES ({wrong})")
+        assert caught.value.code == "23514"
+
+    story(job)
+
+
+def test_keyspaces_are_shared_along_foreign_keys_and_by_alike_keys(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(USERS + ";" + ORDERS)
+        await world.do("CREATE TABLE notes (name text, body text) PARTITION BY RANGE (name)")
+        await world.do("CREATE TABLE places (town text) PARTITION BY RANGE (town)")
+        await world.do(
+            "CREATE TABLE visits (visitor text, id bigint, FOREIGN KEY (visitor, id) REFERENCES users) PARTITION BY RANGE (visitor)"
+        )
+        tables = (await world.map()).tables
+        spaces = {name: table.keyspace for (_, name), table in tables.items()}
+        assert spaces["users"] == spaces["orders"] == spaces["notes"] == spaces["visits"] != spaces["places"]
+        assert tables["public", "users"].referenced
+        (shard,) = (await world.map()).keyspace_of(tables["public", "users"]).shards
+        with pytest.raises(ServerError) as caught:
+            await world.rows(0, f"INSERT INTO shard_{shard.id}.orders VALUES ('Ada', 1, 1)")
+        assert caught.value.code == "23503"
+
+    story(job)
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "hint"),
+    [
+        ("CREATE TABLE t (a int) PARTITION BY LIST (a)", "0A000", "RANGE"),
+        ("CREATE TABLE t (a int, b int UNIQUE) PARTITION BY HASH (a)", "0A000", "shard key"),
+        ("CREATE TABLE t (a serial) PARTITION BY HASH (a)", "0A000", "bigserial"),
+        ("CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY) PARTITION BY HASH (a)", "0A000", "bigint"),
+        ("CREATE TABLE t (a int) PARTITION BY RANGE ((a + 1))", "0A000", "plain columns"),
+        ("CREATE TABLE t (a boolean) PARTITION BY RANGE (a)", "0A000", "uuid"),
+        ("CREATE TABLE t (a numeric(10, 2)) PARTITION BY RANGE (a)", "0A000", "without a precision"),
+        ('CREATE TABLE t (a text COLLATE "unicode") PARTITION BY RANGE (a)', "0A000", "COLLATE"),
+        ("CREATE TABLE t (a bigint REFERENCES single) PARTITION BY HASH (a)", "0A000", "pgherd.reference"),
+        ("CREATE TABLE t (a bigint, b bigint REFERENCES hashed) PARTITION BY HASH (a)", "0A000", "shard key"),
+        ("CREATE TABLE t (a bigint REFERENCES hashed)", "0A000", "Distribute"),
+        ("CREATE TABLE t PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0)", "0A000", "split"),
+        ("CREATE TABLE t () INHERITS (single)", "0A000", "LIKE"),
+        (
+            "CREATE TABLE t (a int DEFAULT nextval('counter'), b int) PARTITION BY HASH (b)",
+            "0A000",
+            "bigserial",
+        ),
+        ("CREATE SCHEMA shard_7", "42939", "another name"),
+        ("CREATE SCHEMA global_x", "42939", "another name"),
+        ("CREATE DATABASE other", "0A000", "one database"),
+        ("CREATE RULE r AS ON INSERT TO hashed DO INSTEAD NOTHING", "0A000", "trigger"),
+        (
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM hashed'",
+            "0A000",
+            "one server",
+        ),
+        ("DO $$ BEGIN PERFORM 1 FROM hashed; END $$", "0A000", "group 0"),
+        ("CREATE POLICY p ON hashed USING (current_setting('app.x') = '1')", "0A000", "current_user"),
+        ("ALTER TABLE hashed ADD COLUMN s serial", "0A000", "bigserial"),
+        ("ALTER TABLE hashed SET SCHEMA information_schema", "0A000", "copy"),
+        ("ALTER TABLE hashed ADD COLUMN s bigint REFERENCES single", "0A000", "reference"),
+        ("DROP TABLE nothing", "42P01", ""),
+    ],
+)
+def test_refusals_leave_nothing_behind(story: Any, sql: str, code: str, hint: str) -> None:
+    async def job(world: World) -> None:
+        await world.do(
+            "CREATE TABLE single (a bigint PRIMARY KEY); CREATE SEQUENCE counter; CREATE TABLE hashed (a bigint PRIMARY KEY) PARTITION BY HASH (a)"
+        )
+        before = await world.map()
+        with pytest.raises(PgherdError) as caught:
+            await world.do(sql)
+        error = caught.value
+        assert (error.code if isinstance(error, ServerError) else error.sqlstate) == code
+        assert hint in (error.hint or "")
+        assert await world.map() == before
+
+    story(job)
+
+
+def test_alter_table_reaches_every_shard(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(USERS)
+        await world.call("split", "users", "N")
+        low, high = (shard.id for shard in await world.shards("users"))
+        await world.call("move", str(high), "1")
+        await world.rows(0, f"INSERT INTO shard_{low}.users (name, n) VALUES ('Ada', 7)")
+        await world.rows(1, f"INSERT INTO shard_{high}.users (name, n) VALUES ('Zoe', 9)")
+        await world.do(
+            "ALTER TABLE users ADD COLUMN born date DEFAULT '2000-01-01' NOT NULL, ADD COLUMN serial_no bigserial;"
+            "ALTER TABLE users ALTER n TYPE numeric USING n * 2.5;"
+            "ALTER TABLE users ADD CONSTRAINT short CHECK (length(mail) < 50) NOT VALID;"
+            "ALTER TABLE users VALIDATE CONSTRAINT short;"
+            "ALTER TABLE users RENAME CONSTRAINT short TO brief;"
+            "ALTER TABLE users RENAME COLUMN mail TO email;"
+            "ALTER TABLE users RENAME COLUMN name TO surname;"
+            "ALTER TABLE users RENAME CONSTRAINT users_pkey TO users_pk;"
+            "ALTER TABLE users DROP COLUMN born;"
+            "ALTER TABLE users RENAME TO people"
+        )
+        table = (await world.map()).tables["public", "people"]
+        assert table.key == ("surname",)
+        assert [column.name for column in table.columns] == ["surname", "id", "email", "n", "serial_no"]
+        for group in (0, 1):
+            assert await world.rows(
+                group, "SELECT surname, n, email, serial_no > 1000000 FROM global.people ORDER BY 1"
+            ) == [
+                ("Ada", "17.5", "x", "t"),
+                ("Zoe", "22.5", "x", "t"),
+            ]
+        shard = "SELECT conname FROM pg_constraint WHERE conrelid = 'shard_{}.people'::regclass AND contype IN ('c', 'p') ORDER BY 1"
+        assert (
+            await world.rows(0, shard.format(low))
+            == await world.rows(1, shard.format(high))
+            == [("brief",), ("users_n_check",), ("users_pk",)]
+        )
+        assert await world.rows(1, "SELECT surname FROM here.people") == [("Zoe",)]
+
+    story(job)
+
+
+def test_indexes_follow_the_template(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(USERS)
+        shard = (await world.shards("users"))[0].id
+        names = f"SELECT indexname FROM pg_indexes WHERE schemaname = 'shard_{shard}' ORDER BY 1"
+        assert await world.do("CREATE INDEX ON users (mail) WHERE n > 3") == "CREATE INDEX"
+        await world.do("CREATE UNIQUE INDEX CONCURRENTLY ones ON users (name, lower(mail))")
+        assert "CONCURRENTLY" in world.notices[0]
+        assert await world.rows(0, names) == [("ones",), ("users_mail_idx",), ("users_pkey",)]
+        oid = await world.one(0, f"SELECT 'shard_{shard}.ones'::regclass::oid")
+        await world.do("ALTER INDEX ones RENAME TO uniques; DROP INDEX users_mail_idx; REINDEX TABLE users")
+        assert await world.rows(0, names) == [("uniques",), ("users_pkey",)]
+        assert (
+            await world.one(0, f"SELECT 'shard_{shard}.uniques'::regclass::oid") == oid
+        )  # renamed, not built again
+        assert (
+            await world.everywhere("SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+            == [[("uniques",), ("users_pkey",)]] * 2
+        )
+
+    story(job)
+
+
+def test_single_tables_are_readable_from_every_group(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do("CREATE TABLE notes (id serial PRIMARY KEY, body varchar(10))")
+        await world.rows(0, "INSERT INTO notes (body) VALUES ('one')")
+        assert await world.everywhere("SELECT * FROM global.notes") == [[("1", "one")]] * 2
+        await world.do(
+            "ALTER TABLE notes ADD COLUMN more int DEFAULT 5; ALTER TABLE notes ALTER body TYPE text; ALTER TABLE notes RENAME body TO said"
+        )
+        assert await world.everywhere("SELECT said, more FROM global.notes") == [[("one", "5")]] * 2
+        await world.do("ALTER TABLE notes DROP COLUMN more; ALTER TABLE notes RENAME TO sayings")
+        assert await world.everywhere("SELECT * FROM global.sayings") == [[("1", "one")]] * 2
+        assert await world.do("CREATE TABLE IF NOT EXISTS sayings (other int)") == "CREATE TABLE"
+        assert [column.name for column in (await world.map()).tables["public", "sayings"].columns] == [
+            "id",
+            "said",
+        ]
+
+    story(job)
+
+
+def test_views_have_a_form_over_whole_tables(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(USERS + "; CREATE TABLE notes (id int, body text)")
+        shard = (await world.shards("users"))[0].id
+        await world.rows(
+            0,
+            f"INSERT INTO shard_{shard}.users (name, n) VALUES ('Ada', 1), ('Bob', 2); INSERT INTO notes VALUES (1, 'first')",
+        )
+        await world.do(
+            "CREATE VIEW plain AS SELECT name FROM users WHERE n > 1; CREATE VIEW mixed AS SELECT u.name, body FROM users u JOIN notes ON notes.id = n AND body <> 'x'"
+        )
+        await world.do("CREATE VIEW nested AS SELECT count(*) AS c FROM mixed m, plain")
+        assert await world.everywhere("SELECT * FROM global.plain") == [[("Bob",)]] * 2
+        assert await world.everywhere("SELECT * FROM global.nested") == [[("1",)]] * 2
+        tables = (await world.map()).tables
+        assert (tables["public", "plain"].on_all, tables["public", "mixed"].on_all) == (True, False)
+        assert tables["public", "nested"].distributed_view
+        await world.do(
+            "CREATE OR REPLACE VIEW mixed AS SELECT u.name, body, 7 AS more FROM users u JOIN notes ON notes.id = n"
+        )
+        await world.do(
+            "ALTER TABLE notes RENAME TO sayings; ALTER TABLE sayings ADD COLUMN extra int; ALTER VIEW plain RENAME TO names"
+        )
+        assert await world.everywhere("SELECT count(*) FROM global.nested") == [[("1",)]] * 2
+        assert await world.do("DROP VIEW mixed CASCADE") == "DROP VIEW"
+        assert sorted((await world.map()).tables) == [
+            ("public", "names"),
+            ("public", "sayings"),
+            ("public", "users"),
+        ]
+        await world.do(
+            "CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS c FROM users; REFRESH MATERIALIZED VIEW counted"
+        )
+        assert await world.everywhere("SELECT * FROM global.counted") == [[("2",)]] * 2
+
+    story(job)
+
+
+def test_a_stale_map_is_read_again(story: Any) -> None:
+    async def job(world: World) -> None:
+        stale = await world.map()
+        await world.do(USERS)
+        await world.do(ORDERS, stale=stale)
+        tables = (await world.map()).tables
+        assert tables["public", "users"].keyspace == tables["public", "orders"].keyspace
+
+    story(job)
