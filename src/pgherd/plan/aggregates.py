@@ -32,6 +32,8 @@ def plan_partial(context: Context, level: Level, arm: Any, base: Gather) -> Gath
     partial = _Partial(context.scope, level, source, arm)
     combine = partial.combine()
     partial.finish_arm()
+    if not arm.target_list:
+        raise NotGathered
     combine_params = combining.numbers_in(combine)
     combining.renumbered(combine, combine_params)
     arm_params = combining.numbers_in(arm)

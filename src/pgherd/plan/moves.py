@@ -78,7 +78,8 @@ def _new_value(column: Column, value: Tree | None, target: str) -> Any:
     if value is not None and column.always:
         raise Refused(f'column "{column.name}" can only be updated to DEFAULT', hint="It is GENERATED ALWAYS.")
     shape = f"SELECT CAST({quote(target)}.{quote(column.name)} AS {column.type}) AS {quote(column.name)}"
-    node = parse(shape)[0].tree.target_list[0]
+    node = pb.Node()
+    node.CopyFrom(parse(shape)[0].tree.target_list[0])
     if value is not None:
         node.res_target.val.type_cast.arg.CopyFrom(value)
     else:

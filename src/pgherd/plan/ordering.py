@@ -11,6 +11,7 @@ from pgherd.plan import combining, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import Context
 from pgherd.plan.plans import Gather
+from pgherd.plan.reader import resolve
 from pgherd.plan.scope import Level
 from pgherd.sql.tree import Tree, find, strings
 
@@ -62,6 +63,8 @@ def plan_ordered(context: Context, level: Level, arm: Any, base: Gather) -> Gath
     names = output_names(level)
     if names is None or any(True for node in source.target_list for _ in find(node, "RowExpr")):
         raise NotGathered
+    if any(_whole_row(node.res_target.val, level) for node in (*source.target_list, *_sorts(source))):
+        raise NotGathered
     combine = pb.SelectStmt(limit_option=source.limit_option, op=pb.SETOP_NONE)
     for number, name in enumerate(names, 1):
         target = combine.target_list.add().res_target
@@ -82,6 +85,19 @@ def plan_ordered(context: Context, level: Level, arm: Any, base: Gather) -> Gath
         combine=combining.written(combine),
         combine_params=numbers,
     )
+
+
+def _sorts(source: Tree) -> list[Any]:
+    return [pb.Node(res_target=pb.ResTarget(val=node.sort_by.node)) for node in source.sort_clause]
+
+
+def _whole_row(node: Tree, level: Level) -> bool:
+    """A reference that is no column for certain: perhaps a table's whole row, which arrays cannot carry."""
+    if not node.HasField("column_ref") or node.column_ref.fields[-1].HasField("a_star"):
+        return False
+    names = {target.res_target.name for target in level.tree.target_list}
+    fields = strings(node.column_ref.fields)
+    return resolve(node.column_ref, level) is None and not (len(fields) == 1 and fields[0] in names)
 
 
 def _sort(source: Tree, arm: Any, combine: Any, names: list[str]) -> None:

@@ -119,8 +119,11 @@ def written(kind: str, tree: Any) -> str:
     result = pb.ParseResult()
     node = result.stmts.add().stmt
     getattr(node, kind).CopyFrom(tree)
-    text = postgast.deparse(result)
-    again = postgast.parse(text).stmts[0].stmt
+    try:
+        text = postgast.deparse(result)
+        again = postgast.parse(text).stmts[0].stmt
+    except postgast.PgQueryError as error:
+        raise Unfaithful(error.message) from error
     if without_places(again) != without_places(node):
         raise Unfaithful(text)
     return text.replace(_MARK, HOLE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pgherd.catalog.model import ClusterMap
 from pgherd.errors import Refused
-from pgherd.plan import copies, maintenance, reads, session, writes
+from pgherd.plan import copies, maintenance, physical, reads, session, writes
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.plans import AnyPlan, Ddl, OneGroup
 from pgherd.plan.reader import read
@@ -100,7 +100,10 @@ def _plan_data(
     if scope.into:
         return maintenance.create_table_as(statement, cluster, path)
     if scope.writes:
-        return writes.plan_write(context)
+        try:
+            return writes.plan_write(context)
+        except physical.Unfaithful as error:
+            raise Refused("this write over several groups is too involved", hint="Write it in plainer SQL.") from error
     return reads.plan_select(context)
 
 

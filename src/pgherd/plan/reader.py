@@ -434,12 +434,7 @@ class Reader:
             if target.val.WhichOneof("node") == "column_ref" and _is_star(target.val.column_ref):
                 self._star(target.val.column_ref, level, derived)
                 continue
-            name = target.name or _plain_name(target.val)
-            if derived.columns is not None:
-                derived.columns.append(name)
-            edges = self._edges_of(target.val, level)
-            if edges:
-                derived.sources[name] = edges
+            _add(derived, target.name or _plain_name(target.val), self._edges_of(target.val, level))
         return derived
 
     def _star(self, ref: Tree, level: Level, derived: Derived) -> None:
@@ -452,11 +447,12 @@ class Reader:
                 return
             for name in columns:
                 own = relation.column(name)
-                if derived.columns is not None and own is not None and name not in derived.sources:
-                    derived.columns.append(name)
-                    merged = level.merged.get(name, Vertex(relation.number, own)) if not names else None
-                    vertex = merged if not names else Vertex(relation.number, own)
-                    derived.sources[name] = [] if vertex is None else [vertex]
+                vertex = None if own is None else Vertex(relation.number, own)
+                if not names and name in level.merged:
+                    if name in (derived.columns or ()):
+                        continue  # USING: both sides' columns are one
+                    vertex = level.merged[name]
+                _add(derived, name, [] if vertex is None else [vertex])
 
     # ---- expressions ---------------------------------------------------------------------------------
 
@@ -637,6 +633,16 @@ def _plain_name(node: Tree) -> str:
     if kind == "type_cast":
         return _plain_name(node.type_cast.arg)
     return "?column?"
+
+
+def _add(derived: Derived, name: str, edges: list[Edge]) -> None:
+    """One more output column. A name that occurs twice cannot be referred to, but has its place."""
+    if derived.columns is None:
+        return
+    unique = name if name not in derived.columns else f"{name}\0{len(derived.columns)}"
+    derived.columns.append(unique)
+    if edges:
+        derived.sources[unique] = edges
 
 
 def _renamed(derived: Derived, names: tuple[str, ...]) -> Derived:

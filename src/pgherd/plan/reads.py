@@ -6,6 +6,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.errors import Refused
 from pgherd.plan import gather, physical
 from pgherd.plan.context import ZERO, Context
+from pgherd.plan.dependents import with_dependents
 from pgherd.plan.plans import AnyPlan, Federated, OneGroup, Scatter, Single
 from pgherd.plan.prune import all_wanted, bound_to, fixed_key, groups_of
 from pgherd.plan.scope import names_of
@@ -27,7 +28,7 @@ def plan_select(context: Context) -> AnyPlan:
             return plan
     if scope.locking:
         raise Refused("FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT)
-    return federated(context, write=write)
+    return federated(with_dependents(context), write=write)
 
 
 def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
@@ -39,6 +40,8 @@ def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
         return Single(why="the shard key is fixed", write=write, text=text, keyspace=keyspace, key=key)
     if scope.locking:
         return _lock_everywhere(context)
+    context = with_dependents(context)
+    scope = context.scope
     groups = groups_of(all_wanted(scope, cluster))
     if len(groups) == 1:
         sql = physical.global_text(context.text, scope, groups[0])

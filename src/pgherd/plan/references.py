@@ -138,15 +138,13 @@ def _need_key(table: Table) -> None:
 
 def _returning_all(context: Context, columns: tuple[str, ...]) -> str:
     """The statement with RETURNING all columns in place of its own RETURNING."""
-    result = pb.ParseResult()
-    node = result.stmts.add().stmt
-    tree = getattr(node, context.statement.kind)
+    tree = context.statement.tree.__class__()
     tree.CopyFrom(context.statement.tree)
     physical.move(tree, context.scope, physical.everywhere(ZERO))
     target = tree.relation.alias.aliasname or tree.relation.relname
     tree.ClearField("returning_clause")
     returning = ", ".join(f"{quote(target)}.{quote(column)}" for column in columns)
-    return f"{postgast.deparse(result)} RETURNING {returning}"
+    return f"{physical.written(context.statement.kind, tree)} RETURNING {returning}"
 
 
 def _returning(context: Context, table: Table, columns: tuple[str, ...]) -> str:

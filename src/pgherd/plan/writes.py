@@ -76,8 +76,10 @@ def _single(context: Context, tag: str) -> Single | None:
         return None
     keyspace_id, key = fixed
     for target, column, edges in scope.key_updates:
+        found = _all_edges(scope, edges, _type_of(target, column))
         wanted_source = key[_key_of(target).index(column)]
-        if not any(isinstance(edge, Value) and edge.source == wanted_source for edge in _all_edges(scope, edges)):
+        own = Vertex(target.number, column)
+        if not any(edge == own or (isinstance(edge, Value) and edge.source == wanted_source) for edge in found):
             return None
     if context.statement.kind == "insert_stmt":
         check_key(key, cluster.keyspaces[keyspace_id], _table_of(scope.writes[0]))
@@ -119,14 +121,18 @@ def _key_of(relation: Relation) -> tuple[str, ...]:
     return _table_of(relation).key
 
 
-def _all_edges(scope: Scope, edges: list[Edge]) -> list[Edge]:
+def _type_of(relation: Relation, column: str) -> str:
+    found = _table_of(relation).column(column)
+    assert found is not None
+    return found.type
+
+
+def _all_edges(scope: Scope, edges: list[Edge], kind: str) -> list[Edge]:
     """The edges and what they lead to."""
     found = list(edges)
     for edge in edges:
         if isinstance(edge, Vertex):
-            table = scope.relations[edge.relation].table
-            column = table.column(edge.column) if table is not None else None
-            found.extend(scope.reach(edge, column.type if column is not None else ""))
+            found.extend(scope.reach(edge, kind))
     return found
 
 

@@ -1,0 +1,407 @@
+# One arm for each group, rows one after another
+
+select * from users
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from global.users
+
+select id, upper(email) from users where age > $1
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT id, upper(email) FROM here.users WHERE pgherd.at_epoch(7) AND age > $1
+--   groups: [0, 1]
+--   fallback: select id, upper(email) from global.users where age > $1
+
+select * from users u join orders o on o.last_name = u.last_name and o.user_id = u.id
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users u JOIN here.orders o ON o.last_name = u.last_name AND o.user_id = u.id WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from global.users u join global.orders o on o.last_name = u.last_name and o.user_id = u.id
+
+select * from users u left join orders o using (last_name)
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users u LEFT JOIN here.orders o USING (last_name) WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from global.users u left join global.orders o using (last_name)
+
+select * from users u join countries c on c.code = u.email
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users u JOIN countries c ON c.code = u.email WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from global.users u join countries c on c.code = u.email
+
+select last_name, count(*), count(distinct age), array_agg(id) from users group by last_name
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT last_name, count(*), count(DISTINCT age), array_agg(id) FROM here.users WHERE pgherd.at_epoch(7) GROUP BY last_name
+--   groups: [0, 1]
+--   fallback: select last_name, count(*), count(distinct age), array_agg(id) from global.users group by last_name
+
+select * from users u where exists (select 1 from orders o where o.last_name = u.last_name)
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users u WHERE pgherd.at_epoch(7) AND EXISTS (SELECT 1 FROM here.orders o WHERE o.last_name = u.last_name)
+--   groups: [0, 1]
+--   fallback: select * from global.users u where exists (select 1 from global.orders o where o.last_name = u.last_name)
+
+select * from users u where last_name in (select last_name from orders)
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users u WHERE pgherd.at_epoch(7) AND last_name IN (SELECT last_name FROM here.orders)
+--   groups: [0, 1]
+--   fallback: select * from global.users u where last_name in (select last_name from global.orders)
+
+select * from (select last_name, sum(total) as s from orders group by last_name) q where q.s > 5
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM (SELECT last_name, sum(total) AS s FROM here.orders GROUP BY last_name) q WHERE pgherd.at_epoch(7) AND q.s > 5
+--   groups: [0, 1]
+--   fallback: select * from (select last_name, sum(total) as s from global.orders group by last_name) q where q.s > 5
+
+select * from "Sales Team".leads
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM "here_Sales Team".leads WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from "global_Sales Team".leads
+
+select * from public.users where public.users.age = 5
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND here.users.age = 5
+--   groups: [0, 1]
+--   fallback: select * from global.users where global.users.age = 5
+
+select * from users, country_names
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT * FROM here.users, country_names WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   fallback: select * from global.users, country_names
+
+# Partial aggregates
+
+select count(*) from users
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT count(*) FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   combine: SELECT COALESCE(sum(p.c1), 0)::bigint AS count FROM {rows}
+--   fallback: select count(*) from global.users
+
+select count(*), sum(age), avg(age), min(email), max(created), bool_and(active) from users where score > 1
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT count(*), sum(age), count(age), min(email), max(created), bool_and(active) FROM here.users WHERE pgherd.at_epoch(7) AND score > 1
+--   groups: [0, 1]
+--   combine: SELECT COALESCE(sum(p.c1), 0)::bigint AS count, sum(p.c2)::{t2} AS sum, sum(p.c2) / (NULLIF(sum(p.c3), 0)) AS avg, min(p.c4) AS min, max(p.c5) AS max, bool_and(p.c6) AS bool_and FROM {rows}
+--   fallback: select count(*), sum(age), avg(age), min(email), max(created), bool_and(active) from global.users where score > 1
+
+select age, count(*) from users group by age
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT age, count(*) FROM here.users WHERE pgherd.at_epoch(7) GROUP BY age
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS age, COALESCE(sum(p.c2), 0)::bigint AS count FROM {rows} GROUP BY p.c1
+--   fallback: select age, count(*) from global.users group by age
+
+select age as a, count(*) from users group by a order by 2 desc limit 10
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT age, count(*) FROM here.users WHERE pgherd.at_epoch(7) GROUP BY age
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS a, COALESCE(sum(p.c2), 0)::bigint AS count FROM {rows} GROUP BY p.c1 ORDER BY 2 DESC LIMIT 10
+--   fallback: select age as a, count(*) from global.users group by a order by 2 desc limit 10
+
+select upper(email), sum(score) / count(*) * 100.0 as m from users group by 1 having count(*) > $1 order by m limit $2 offset $3
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT upper(email), sum(score), count(*) FROM here.users WHERE pgherd.at_epoch(7) GROUP BY upper(email)
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS upper, (sum(p.c2)::{t2} / COALESCE(sum(p.c3), 0)::bigint) * 100.0 AS m FROM {rows} GROUP BY p.c1 HAVING COALESCE(sum(p.c3), 0)::bigint > $1 ORDER BY m LIMIT $2 OFFSET $3
+--   combine_params: [1, 2, 3]
+--   fallback: select upper(email), sum(score) / count(*) * 100.0 as m from global.users group by 1 having count(*) > $1 order by m limit $2 offset $3
+
+select count(*) filter (where active), sum(age) filter (where active) from users
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT count(*) FILTER (WHERE active), sum(age) FILTER (WHERE active) FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   combine: SELECT COALESCE(sum(p.c1), 0)::bigint AS count, sum(p.c2)::{t2} AS sum FROM {rows}
+--   fallback: select count(*) filter (where active), sum(age) filter (where active) from global.users
+
+select distinct age from users
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT DISTINCT age FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   combine: SELECT DISTINCT p.c1 AS age FROM {rows}
+--   fallback: select distinct age from global.users
+
+select distinct age, count(*) from users group by age, email order by age
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT age, email, count(*) FROM here.users WHERE pgherd.at_epoch(7) GROUP BY age, email
+--   groups: [0, 1]
+--   combine: SELECT DISTINCT p.c1 AS age, COALESCE(sum(p.c3), 0)::bigint AS count FROM {rows} GROUP BY p.c1, p.c2 ORDER BY age
+--   fallback: select distinct age, count(*) from global.users group by age, email order by age
+
+select c.name, count(*) from users u cross join countries c group by c.name
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT c.name, count(*) FROM here.users u CROSS JOIN countries c WHERE pgherd.at_epoch(7) GROUP BY c.name
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS name, COALESCE(sum(p.c2), 0)::bigint AS count FROM {rows} GROUP BY p.c1
+--   fallback: select c.name, count(*) from global.users u cross join countries c group by c.name
+
+select o.note, sum(o.total) from users u join orders o using (last_name) group by o.note
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT o.note, sum(o.total) FROM here.users u JOIN here.orders o USING (last_name) WHERE pgherd.at_epoch(7) GROUP BY o.note
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS note, sum(p.c2)::{t2} AS sum FROM {rows} GROUP BY p.c1
+--   fallback: select o.note, sum(o.total) from global.users u join global.orders o using (last_name) group by o.note
+
+select count(*) * $1 from users
+-- Gather: each group aggregates its own shards; their results are aggregated again
+--   tag: SELECT
+--   arm: SELECT count(*) FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   combine: SELECT COALESCE(sum(p.c1), 0)::bigint * $1 AS "?column?" FROM {rows}
+--   combine_params: [1]
+--   fallback: select count(*) * $1 from global.users
+
+select count(distinct age) from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select count(distinct age) from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select string_agg(email, ',') from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select string_agg(email, ',') from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select stddev(age) from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select stddev(age) from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select sum(sum(age)) over () from users group by age
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select sum(sum(age)) over () from global.users group by age
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select age, count(*) from users group by rollup (age)
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select age, count(*) from global.users group by rollup (age)
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select count(*) from users where last_name > 'P'
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: select count(*) from global.users where last_name > 'P'
+--   group: 1
+
+select '{rows}' as x, count(*) from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select '{rows}' as x, count(*) from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+# Order and limit
+
+select * from users order by age
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7)
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS last_name, p.c2 AS id, p.c3 AS email, p.c4 AS age, p.c5 AS score, p.c6 AS active, p.c7 AS created FROM {rows} ORDER BY p.c4
+--   fallback: select * from global.users order by age
+
+select * from users order by age limit 10
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) ORDER BY age LIMIT 10
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS last_name, p.c2 AS id, p.c3 AS email, p.c4 AS age, p.c5 AS score, p.c6 AS active, p.c7 AS created FROM {rows} ORDER BY p.c4 LIMIT 10
+--   fallback: select * from global.users order by age limit 10
+
+select id, email as e from users order by e desc nulls last, lower(last_name) limit $1 offset $2
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT id, email AS e, lower(last_name) FROM here.users WHERE pgherd.at_epoch(7) ORDER BY e DESC NULLS LAST, lower(last_name) LIMIT $1::bigint + $2::bigint
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS id, p.c2 AS e FROM {rows} ORDER BY p.c2 DESC NULLS LAST, p.c3 LIMIT $1 OFFSET $2
+--   combine_params: [1, 2]
+--   fallback: select id, email as e from global.users order by e desc nulls last, lower(last_name) limit $1 offset $2
+
+select id from users order by email collate "C" limit 3
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT id, email COLLATE "C" FROM here.users WHERE pgherd.at_epoch(7) ORDER BY email COLLATE "C" LIMIT 3
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS id FROM {rows} ORDER BY p.c2 COLLATE "C" LIMIT 3
+--   fallback: select id from global.users order by email collate "C" limit 3
+
+select * from users limit 5
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) LIMIT 5
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS last_name, p.c2 AS id, p.c3 AS email, p.c4 AS age, p.c5 AS score, p.c6 AS active, p.c7 AS created FROM {rows} LIMIT 5
+--   fallback: select * from global.users limit 5
+
+select * from users offset 5
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.users offset 5
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select distinct on (age) age, id from users order by age, id
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select distinct on (age) age, id from global.users order by age, id
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select id from users order by age limit (select 3)
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select id from global.users order by age limit (select 3)
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+# Federated
+
+select * from users u join events e on e.n = u.age
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.users u join global.events e on e.n = u.age
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select * from users u join users v on u.age = v.age
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.users u join global.users v on u.age = v.age
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select count(*) from countries c left join users u on u.email = c.code
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select count(*) from countries c left join global.users u on u.email = c.code
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select count(*) from (select * from users limit 3) q
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select count(*) from (select * from global.users limit 3) q
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select last_name from users union select last_name from orders
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select last_name from global.users union select last_name from global.orders
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select *, row_number() over (order by id) from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select *, row_number() over (order by id) from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select * from young
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.young
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select * from users, settings
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.users, settings
+--   groups: [0]
+--   reads: [0, 1]
+
+select * from users where score > (select avg(score) from users)
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select * from global.users where score > (select avg(score) from global.users)
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+with recursive t as (select last_name, 1 as n from users union all select last_name, n + 1 from t where n < 3) select count(*) from t
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: with recursive t as (select last_name, 1 as n from global.users union all select last_name, n + 1 from t where n < 3) select count(*) from t
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select ctid from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   tag: SELECT
+--   sql: select ctid from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select my_function(id) from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   write: True
+--   tag: SELECT
+--   sql: select my_function(id) from global.users
+--   groups: [0, 1]
+--   reads: [0, 1]
+
+select nextval('s'), id from users
+-- Federated: it joins or orders rows of several groups in a way that one server must see whole
+--   write: True
+--   tag: SELECT
+--   sql: select nextval('s'), id from global.users
+--   groups: [0]
+--   reads: [0, 1]
+
+select u.id, u.email, count(*) from users u join orders o on o.last_name = u.last_name group by u.last_name, u.id
+-- Gather: each group answers for its own shards
+--   tag: SELECT
+--   arm: SELECT u.id, u.email, count(*) FROM here.users u JOIN here.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) GROUP BY u.last_name, u.id, u.email
+--   groups: [0, 1]
+--   fallback: SELECT u.id, u.email, count(*) FROM global.users u JOIN global.orders o ON o.last_name = u.last_name GROUP BY u.last_name, u.id, u.email
+
+# Locks in every shard
+
+select * from users where age = 5 for update
+-- Scatter: rows are locked in every shard that may hold them
+--   write: True
+--   tag: SELECT
+--   text: select * from shard_?.users where age = 5 for update
+--   shards: [1, 2, 3]
+
+select * from users u join orders o using (last_name) where u.age = 5 for update of u skip locked
+-- Scatter: rows are locked in every shard that may hold them
+--   write: True
+--   tag: SELECT
+--   text: select * from shard_?.users u join shard_?.orders o using (last_name) where u.age = 5 for update of u skip locked
+--   shards: [1, 2, 3]
