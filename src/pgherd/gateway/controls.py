@@ -197,6 +197,8 @@ class Controls:
                 raise Refused(
                     f'client_encoding "{plan.value}" is not supported', hint="Clients of pgherd use UTF8."
                 )
+        elif plan.name == "restrict_nonsystem_relation_kind":
+            pass  # pg_dump's guard against other people's views; it would shut out pgherd's own catalogs and foreign tables
         elif plan.local and (self.session.tx is None or self.session.implicit) and mode.alone:
             self._warn("25P01", "SET LOCAL can only be used in transaction blocks")
         elif self.session.tx is not None and (not self.session.implicit or plan.local or not mode.alone):
