@@ -9,11 +9,12 @@ import postgast
 
 from pgherd.catalog.ddl.alter import sync_texts, table_of_index
 from pgherd.catalog.ddl.change import Change, copy_of, names, written
-from pgherd.catalog.model import Table
+from pgherd.catalog.model import Table, physical_schema
 from pgherd.catalog.text import call, identifier, literal
 
 _objects = postgast.pg_query_pb2.ObjectType
 _INDEX: Final[int] = _objects.Value("OBJECT_INDEX")
+_SCHEMA: Final[int] = _objects.Value("OBJECT_SCHEMA")
 _STATISTICS: Final[int] = _objects.Value("OBJECT_STATISTIC_EXT")
 _OF_TABLE: Final = {_objects.Value(f"OBJECT_{word}") for word in ("TRIGGER", "POLICY", "RULE")}
 # gone from group 0 means forgotten everywhere: nothing of the user's text is needed in the other groups
@@ -32,7 +33,7 @@ async def drop(change: Change) -> None:
         tree.concurrent = False
         text = written("drop_stmt", tree)
     touched = await _touched(change, tree)
-    await change.run_home(text)
+    await change.run_home(*_clear_the_way(change, tree), text)
     gone = await forget_gone(change)
     if tree.remove_type not in _RELATIONS:
         tree.missing_ok = True
@@ -40,6 +41,24 @@ async def drop(change: Change) -> None:
     await _sync(change, [table for table in touched if (table.schema, table.name) not in gone])
     if gone:
         await change.everywhere(change.new_epoch())
+
+
+def _clear_the_way(change: Change, tree: Any) -> list[str]:
+    """On group 0, global.<name> of a single table is a view that PostgreSQL would count among what depends on the table."""
+    if tree.remove_type in _RELATIONS:
+        parts = [names(node.list.items) for node in tree.objects]
+        found = [change.cluster.find(p[-1], p[-2] if len(p) > 1 else None, change.path) for p in parts]
+        tables = [table for table in found if table is not None]
+    elif tree.remove_type == _SCHEMA:
+        schemas = {name for node in tree.objects for name in names([node])}
+        tables = [table for table in change.cluster.tables.values() if table.schema in schemas]
+    else:
+        return []
+    return [
+        call("drop_relation", literal(physical_schema("global", table.schema)), literal(table.name))
+        for table in tables
+        if table.kind == "single"
+    ]
 
 
 async def forget_gone(change: Change) -> set[tuple[str, str]]:

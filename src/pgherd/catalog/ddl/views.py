@@ -10,6 +10,7 @@ from typing import Any
 import postgast
 
 from pgherd.catalog.ddl.change import Change, copy_of, dumps, name_of, written
+from pgherd.catalog.ddl.tables import single_texts
 from pgherd.catalog.model import ClusterMap, Table, TableName, physical_schema
 from pgherd.catalog.text import call, literal, qualified
 from pgherd.errors import Refused
@@ -148,10 +149,17 @@ async def create_table_as(change: Change) -> str:
         text = written("create_table_as_stmt", tree)
     shape = await change.inspect(text, name=name_of(relation))
     if not before or before["schema"] != shape["schema"]:
-        from pgherd.catalog.ddl.tables import single_texts
-
         await change.everywhere(*single_texts(shape), change.new_epoch())
-    return "CREATE MATERIALIZED VIEW" if matview else "SELECT"
+    if matview or not shape:
+        return "CREATE MATERIALIZED VIEW"
+    return await _rows_tag(change, tree, shape)
+
+
+async def _rows_tag(change: Change, tree: Any, shape: dict[str, Any]) -> str:
+    if tree.into.skip_data:
+        return "CREATE TABLE AS"
+    rows = await change.run_home(f"SELECT pg_catalog.count(*) FROM {qualified(shape['schema'], shape['name'])}")
+    return f"SELECT {rows[0][0]}"
 
 
 __all__ = [
