@@ -9,6 +9,7 @@ import postgast
 import postgast.pg_query_pb2 as pb
 
 from pgherd.catalog.model import GroupId, physical_schema
+from pgherd.catalog.overlay import overlaid
 from pgherd.plan.plans import Text
 from pgherd.plan.scope import Relation, Scope
 from pgherd.sql.rewrite import HOLE, Edit, apply, pieces, quote, word_end
@@ -34,9 +35,28 @@ def quoted_schema(space: str, schema: str) -> str:
     return whole.replace("shard", HOLE, 1)
 
 
+def catalog_edits(text: str, scope: Scope) -> list[Edit]:
+    """The edits that put the catalogs' views without pgherd's own schemas in the catalogs' place."""
+    found: list[Edit] = []
+    for relation in scope.relations:
+        if relation.kind == "catalog" and relation.at >= 0:
+            target = overlaid(relation.schema, relation.node.relname)
+            if target is not None and relation.schema is None:
+                found.append(Edit(relation.at, relation.at, target + "."))
+            elif target is not None:
+                found.append(Edit(relation.at, word_end(text, relation.at), target))
+    return found
+
+
+def catalog_text(text: str, scope: Scope) -> str:
+    """The statement as it is, but for catalogs."""
+    found = catalog_edits(text, scope)
+    return apply(text, found) if found else text
+
+
 def edits(text: str, scope: Scope, choose: Choose) -> list[Edit]:
     """The edits that put every table of the statement where `choose` says."""
-    found: list[Edit] = []
+    found = catalog_edits(text, scope)
     for relation in scope.relations:
         if relation.at < 0 or relation.table is None:
             continue

@@ -27,7 +27,9 @@ def plan_select(context: Context) -> AnyPlan:
         if plan is not None:
             return plan
     if scope.locking:
-        raise Refused("FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT)
+        raise Refused(
+            "FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT
+        )
     return federated(with_dependents(context), write=write)
 
 
@@ -60,7 +62,7 @@ def one_group(context: Context, *, write: bool, tag: str = "SELECT") -> OneGroup
     if zero:
         why = "single tables, catalogs or session functions: group 0"
     return OneGroup(
-        why=why, write=write, tag=tag, sql=context.text, group=ZERO if zero else None, unknown=unknown,
+        why=why, write=write, tag=tag, sql=physical.catalog_text(context.text, scope), group=ZERO if zero else None, unknown=unknown,
         pin=context.pins,
     )  # fmt: skip
 
@@ -84,7 +86,11 @@ def _lock_everywhere(context: Context) -> Scatter:
     anchor = next(iter(context.scope.distributed))
     simple = level is not None and gather.concatenates(context, level, anchor)
     if not simple or not all(bound_to(context.scope, one, anchor) for one in context.scope.distributed):
-        raise Refused("FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT)
+        raise Refused(
+            "FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT
+        )
     shards = tuple(shard.id for shard in all_wanted(context.scope, context.cluster))
     text = physical.shard_text(context.text, context.scope)
-    return Scatter(why="rows are locked in every shard that may hold them", write=True, text=text, shards=shards)
+    return Scatter(
+        why="rows are locked in every shard that may hold them", write=True, text=text, shards=shards
+    )
