@@ -51,7 +51,10 @@ class ListAppend:
 
     async def _append(self, tx: Transaction, key: int, value: int) -> Append:
         link = await tx.branch(self._group(key))
-        await link.run(f"UPDATE public.lists SET v = v || ' {value}' WHERE k = {key}")
+        try:
+            await link.run(f"UPDATE public.lists SET v = v || ' {value}' WHERE k = {key}")
+        except ServerError as error:
+            raise await tx.reason(self._group(key), error) from error
         return Append(key, value)
 
     async def one(self, chance: random.Random) -> None:

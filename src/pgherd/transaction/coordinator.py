@@ -113,15 +113,14 @@ class Transaction:
         return self.id
 
     def _choose_home(self) -> GroupId:
-        """The pinned branch, else the first that wrote, else the first open one, else the first group.
+        """A writing branch that cannot be prepared, else the first that wrote, else any open one, else the first group.
 
         Home is not prepared, so the group that wrote first (likely most) saves the most work.
         """
-        branches = self.branches.items()
-        for wanted in (lambda b: b.pinned, lambda b: b.wrote, lambda b: True):  # type: ignore[var-annotated]
-            for group, branch in branches:
-                if wanted(branch):
-                    return group
+        branches = self.branches
+        ranks = {group: (b.wrote and b.pinned, b.wrote, b.pinned) for group, b in branches.items()}
+        if ranks:
+            return max(ranks, key=lambda group: ranks[group])  # of equals, max takes the first opened
         return self._groups[0]
 
     # ---- branches ------------------------------------------------------------------------------------------
@@ -284,6 +283,7 @@ class Transaction:
         for group, link in links.items():
             self.opened(group, link, write=False)
         self.snapshots_taken = True
+        self.branches[self._groups[0]].pinned = True  # it used postgres_fdw, so it cannot be prepared
 
     def reading(self, groups: Sequence[GroupId]) -> AbstractAsyncContextManager[dict[GroupId, Link]]:
         """Links to `groups` that see one snapshot, for ONE statement: run each group's arm on its link in the block.
@@ -369,7 +369,7 @@ class Transaction:
         if any(group != home for group in pinned):
             await self.rollback()
             raise Refused(
-                "a transaction over several groups cannot use temporary tables, LISTEN, NOTIFY or WITH HOLD cursors in more than one",
+                "a transaction over several groups used temporary tables, NOTIFY, WITH HOLD cursors or federated reads in more than one",
                 hint="Commit before and after using them.",
             )
         home_link = await self.branch(home, write=True)
