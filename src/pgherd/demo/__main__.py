@@ -55,6 +55,8 @@ def run(asked: argparse.Namespace, screen: Screen) -> None:
     wish = Wish(embedded=True if asked.embedded else None, groups=GROUPS, port=asked.port)
     with screen.working("Starting the cluster") as report:
         place = open_place(directory, wish, report)
+        report("drawing names")
+        crowd.draw()
     servers = "two PostgreSQL servers" if place.servers > 1 else "two groups on one PostgreSQL server"
     screen.say(
         f"[bold]pgherd[/] runs: {servers} and a gateway, in {duration(time.monotonic() - started)}, in {directory}"

@@ -41,23 +41,34 @@ class Crowd:
     early: int
     orders: int
 
+    def draw(self) -> None:
+        """Draw all names now, so that loading need not wait for it."""
+        assert len(self.last_names) == len(self.first_names)
+
     @cached_property
     def last_names(self) -> list[str]:
         """The surname of person 1, 2, 3 …"""
         return _drawn("last names", cast(Mapping[str, float], Provider.last_names), self.people)
 
+    @cached_property
+    def first_names(self) -> list[str]:
+        """The first name of person 1, 2, 3 …"""
+        return _drawn("first names", cast(Mapping[str, float], Provider.first_names), self.people)
+
     def people_rows(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """Persons `first` to `last` (numbers from 1) as chunks for COPY: how many rows, and their text."""
-        first_names = _drawn("first names", cast(Mapping[str, float], Provider.first_names), self.people)
         chance = random.Random(f"{SEED} joined {first}")
         night = NIGHT.isoformat()
         quiet = [(NIGHT - timedelta(days=day)).isoformat() for day in range(1, QUIET_DAYS + 1)]
         for start in range(first, last + 1, CHUNK_ROWS):
             ids = range(start, min(start + CHUNK_ROWS, last + 1))
+            at = slice(start - 1, ids.stop - 1)
             days = [night if person > self.early else chance.choice(quiet) for person in ids]
             text = "".join(
-                f"{self.last_names[person - 1]}\t{person}\t{first_names[person - 1]}\t{day}\t{CREDIT}\n"
-                for person, day in zip(ids, days, strict=True)
+                f"{last_name}\t{person}\t{first_name}\t{day}\t{CREDIT}\n"
+                for last_name, person, first_name, day in zip(
+                    self.last_names[at], ids, self.first_names[at], days, strict=True
+                )
             )
             yield len(ids), text.encode()
 
