@@ -35,11 +35,15 @@ class PgherdError(Exception):
 
 
 class ServerError(PgherdError):
-    """An ErrorResponse of a PostgreSQL server. `fields` maps the protocol's one-letter field codes to text."""
+    """An ErrorResponse of a PostgreSQL server. `fields` maps the protocol's one-letter field codes to text.
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
+    `sent` is the text that the server got, in which positions are counted, where it is known.
+    """
+
+    def __init__(self, fields: Mapping[str, str], *, sent: str | None = None) -> None:
         super().__init__(fields.get("M", "unknown error"), hint=fields.get("H"), detail=fields.get("D"))
         self.fields = dict(fields)
+        self.sent = sent
 
     @property
     def code(self) -> str:

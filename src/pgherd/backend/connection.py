@@ -70,6 +70,7 @@ class ServerLink(asyncio.Protocol):
         self.on_close: Callable[[ServerLink], None] | None = None
         self.on_writable: Callable[[bool], None] | None = None
         self.idle_since = 0.0
+        self.turns = 0  # units ended so far
         self._units: deque[Unit] = deque()
         self._rest = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -200,6 +201,7 @@ class ServerLink(asyncio.Protocol):
     def ended(self) -> None:
         """The first unit has seen its ReadyForQuery."""
         self._units.popleft()
+        self.turns += 1
 
     def parameter_status(self, data: bytes, pos: int, end: int) -> None:
         name, value = data[pos + 5 : end - 1].split(b"\0", 1)
@@ -242,9 +244,16 @@ class ServerLink(asyncio.Protocol):
         bind = b"B" + (len(tail) + 6).to_bytes(4, "big") + b"\0\0" + tail
         return wire.parse("", sql, oids) + bind + DESCRIBE_PORTAL + EXECUTE_ALL + SYNC
 
+    async def _run_bound(self, sql: str, params: BoundParams) -> Collector:
+        try:
+            return await self._collect(self.bound(sql, params))
+        except ServerError as error:
+            error.sent = sql
+            raise
+
     async def part(self, sql: str, params: Params) -> Part:
         assert isinstance(params, BoundParams)
-        unit = await self._collect(self.bound(sql, params))
+        unit = await self._run_bound(sql, params)
         columns = unit.description
         if columns is not None and self.types is not None:
             columns = self.types.row_description(columns)
@@ -252,7 +261,7 @@ class ServerLink(asyncio.Protocol):
 
     async def texts(self, sql: str, params: Params) -> TextRows:
         assert isinstance(params, BoundParams)
-        unit = await self._collect(self.bound(sql, params.as_text()))
+        unit = await self._run_bound(sql, params.as_text())
         fields = wire.read_row_description(unit.description[5:]) if unit.description else ()
         await self._learn_types({field.oid for field in fields})
         return TextRows(

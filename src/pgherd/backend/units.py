@@ -169,6 +169,8 @@ class Relay(Unit):
         """What to send instead of one unusual message; None: the message itself."""
         if kind == ERROR:
             self.error = error_fields(data, pos, end)
+            if self.error.get("V") in ("FATAL", "PANIC"):
+                return b""  # the server's farewell: the lost connection is what the client hears of
             if self.hold is not None and (self.hold_late or not self.forwarded) and self.hold(self.error):
                 self.held = True
                 return b""

@@ -25,7 +25,7 @@ from pgherd.errors import AbortedTransaction, GroupDown, PgherdError, ServerErro
 from pgherd.gateway import wire
 from pgherd.gateway.controls import Controls
 from pgherd.gateway.prepared import Prepared, Target
-from pgherd.gateway.present import present
+from pgherd.gateway.session import unknown_outcome
 from pgherd.gateway.streams import ArmRelay, Ending, copy_in, copy_out
 from pgherd.plan.plans import (
     Call,
@@ -207,6 +207,8 @@ class Runner:
             link = await session.lend(target.group)
             try:
                 await self.relay(link, target.sql, params, mode, target=target)
+            except GroupDown as lost:
+                raise (unknown_outcome(lost) if plan.write else lost) from lost
             finally:
                 session.give_back(link)
             return
@@ -279,7 +281,7 @@ class Runner:
         if relay.error is not None:
             if name and not relay.parsed:
                 link.prepared.pop(name, None)
-            error = ServerError(present(relay.error, sql))
+            error = ServerError(relay.error, sent=sql)
             error.partial = relay.forwarded
             raise error
 
@@ -351,7 +353,7 @@ class Runner:
         link.send(wire.parse("", sql, oids) + bind + describe + EXECUTE_ALL + SYNC, relay)
         await ending.future
         if relay.error is not None:
-            error = ServerError(present(relay.error, sql))
+            error = ServerError(relay.error, sent=sql)
             error.partial = relay.forwarded or not first
             raise error
         return int(relay.tag.rsplit(" ", 1)[-1] or 0)

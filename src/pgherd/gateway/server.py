@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from itertools import count
@@ -22,6 +22,7 @@ from pgherd.backend.pool import DEFAULT_STATE, Backends, PoolLimits
 from pgherd.backend.state import SessionState
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.controller.duties import Controller
 from pgherd.engine.ids import IdSource
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.errors import BadSetting, DeployError, GroupDown, PgherdError, TooManyClients
@@ -35,6 +36,7 @@ from pgherd.gateway.startup import Startup
 from pgherd.plan.planner import plan
 from pgherd.plan.template import template
 from pgherd.sql.parse import parse
+from pgherd.transaction import recovery
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.snapshot import Gates
 
@@ -48,6 +50,7 @@ _REPORTED = (
     "default_transaction_read_only", "in_hot_standby", "scram_iterations",
 )  # fmt: skip
 DRAIN_S = 5.0
+STUCK_S = 0.5  # a statement that has not answered for so long is looked into, once
 
 
 def planned(sql: str, path: tuple[str, ...], cluster: ClusterMap) -> tuple[Planned, ...]:
@@ -112,12 +115,11 @@ class Gateway:
         self.cache = PlanCache(first, planned)
         self.keeper.on_change.append(self._map_changed)
         await self.keeper.refresh()
-        self.gates = Gates(self.lender)
+        self.gates = Gates(self.lender, unstick=self._unstick)
         self.ids = IdSource(await self._origin())
         self._spawn(self.keeper.poll(self.settings.epoch_poll))
         self._spawn(self._tidy())
-        for duty in self._duties():
-            self._spawn(duty)
+        self._spawn(Controller(self.lender, self.groups).run())
         try:
             self.server = await self.loop.create_server(
                 lambda: ClientSession(self, Startup(self)),
@@ -131,12 +133,6 @@ class Gateway:
                 f"cannot listen on {self.settings.listen}:{self.settings.port}: {os.strerror(error.errno or 0)}",
                 hint="Another program may use the port; choose one with --port.",
             ) from error
-
-    def _duties(self) -> Iterable[Any]:
-        with contextlib.suppress(ImportError):
-            from pgherd.controller.duties import run_duties
-
-            yield run_duties(self.lender, lambda: tuple(sorted(self.keeper.map.groups)))
 
     def _spawn(self, job: Any) -> None:
         task = self.loop.create_task(job)
@@ -170,10 +166,29 @@ class Gateway:
             await self.gates.close()
         self.backends.close()
 
+    def groups(self) -> tuple[GroupId, ...]:
+        """All groups, ascending."""
+        return tuple(sorted(self.keeper.map.groups))
+
+    async def _unstick(self, groups: tuple[GroupId, ...]) -> None:
+        await recovery.recover(self.lender, groups)
+
     async def _tidy(self) -> None:
+        """Close what is idle; look into what waits suspiciously long for an answer."""
+        seen: dict[ServerLink, int] = {}
         while True:
-            await asyncio.sleep(5)
+            await asyncio.sleep(STUCK_S)
             self.backends.tidy(self.loop.time())
+            busy = {link: link.turns for link in self.backends.links if link.busy}
+            for link, turn in busy.items():
+                if seen.get(link) == turn:
+                    self._spawn(self._look_into(link))
+            seen = {link: -1 if seen.get(link) in (turn, -1) else turn for link, turn in busy.items()}
+
+    async def _look_into(self, link: ServerLink) -> None:
+        """A statement that takes long may wait for a transaction left in doubt: settle it now."""
+        with contextlib.suppress(PgherdError):
+            await recovery.settle_blockers(self.lender, link.group, link.pid)
 
     # ---- the cluster -----------------------------------------------------------------------------------
 

@@ -190,6 +190,7 @@ class ClientSession(TransactionState):
                     drop = PARSED
         size = end - tail + 6 + len(name)
         bind = b"".join((before, message, b"B", size.to_bytes(4, "big"), b"\0", name, b"\0", data[tail:]))
+        self.fast_write = prepared.plan.write
         self._fast_start(link, bind, target, data, drop, before)
         return True
 
@@ -220,6 +221,7 @@ class ClientSession(TransactionState):
             return False
         link, before = lent
         self.fast_name = b""
+        self.fast_write = prepared.plan.write
         self._fast_start(link, before + query, target, data[:end], NOTHING, before)
         return True
 
@@ -313,17 +315,24 @@ class ClientSession(TransactionState):
         elif relay.status == 0x45:
             self.failed = True
         if lost is not None:
-            self._fast_lost(lost)
+            self._fast_lost(relay, lost)
         elif relay.held:
             self.next_slow = True
             self.pending[:0] = self.fast_unit
             self.gateway.stale = True
         self.idle()
 
-    def _fast_lost(self, lost: PgherdError) -> None:
-        """The server went away in the middle: what the statement did is unknown, and a transaction is over."""
+    def _fast_lost(self, relay: Relay, lost: PgherdError) -> None:
+        """The server went away in the middle: a read can be sent again, what a write did is unknown, a transaction is over."""
         if self.tx is not None:
             self.failed = True
+        elif not self.fast_write:
+            if not relay.forwarded:
+                self.next_slow = True
+                self.pending[:0] = self.fast_unit
+                return
+        else:
+            lost = unknown_outcome(lost)
         self.write(wire.error_response_from(lost))
         self.write(READY[self.status])
         self.flush()
@@ -365,6 +374,14 @@ class ClientSession(TransactionState):
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()
+
+
+def unknown_outcome(lost: PgherdError) -> OutcomeUnknown:
+    """What to say of a write whose server went away before it answered."""
+    return OutcomeUnknown(
+        f"{lost.message} while it carried out the statement, which may or may not have been done",
+        hint="Look before you repeat it.",
+    )
 
 
 def _hold_stale(fields: dict[str, str]) -> bool:

@@ -12,7 +12,6 @@ from pgherd.engine import copying
 from pgherd.engine.work import Work
 from pgherd.errors import Cancelled, PgherdError, ServerError
 from pgherd.gateway import wire
-from pgherd.gateway.present import present
 from pgherd.plan.plans import CopyIn, CopyOut
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ async def copy_out(runner: Runner, plan: CopyOut, work: Work) -> str:
             link.send(wire.query(sql), relay)
             await ending.future
             if relay.error is not None:
-                error = ServerError(present(relay.error, sql))
+                error = ServerError(relay.error, sent=sql)
                 error.partial = relay.forwarded or number > 0
                 raise error
             count += int(relay.tag.rsplit(" ", 1)[-1] or 0)

@@ -31,7 +31,7 @@ class ClientTransport(asyncio.Protocol):
 
     __slots__ = (
         "active", "busy", "closing", "credentials", "cursors", "failed", "fast_link", "fast_name",
-        "fast_unit", "gateway", "implicit", "local_map", "loop", "named", "need", "next_slow",
+        "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "named", "need", "next_slow",
         "options", "out", "paused", "pending", "pid", "pinned", "plans", "portals", "secret",
         "sql_prepared", "startup", "state", "state_before", "state_first", "transport", "tx",
         "tx_plain", "user", "waiting", "worker", "writable",
@@ -68,6 +68,7 @@ class ClientTransport(asyncio.Protocol):
         self.fast_link: ServerLink | None = None
         self.fast_unit: bytes = b""
         self.fast_name: bytes = b""
+        self.fast_write = False
         self.next_slow = False
         self.worker: Worker | None = None
         self.waiting: asyncio.Future[None] | None = None

@@ -326,7 +326,7 @@ class Worker:
         if session.tx is not None:
             session.failed = True
         if isinstance(error, ServerError):
-            session.write(wire.error_response(present(error.fields, None)))
+            session.write(wire.error_response(present(error.fields, error.sent)))
         else:
             session.write(wire.error_response_from(error))
 
