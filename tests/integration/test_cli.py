@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -23,6 +24,8 @@ from pgherd.cli import app
 from pgherd.deploy import processes, state
 from pgherd.deploy.local import LocalCluster
 from pgherd.testing.servers import Yard
+
+T = TypeVar("T")
 
 PGHERD = [sys.executable, "-c", "from pgherd.cli import main; main()"]
 
@@ -99,7 +102,7 @@ def blank(yard: Yard, request: pytest.FixtureRequest) -> Iterator[Shell]:
     shell = Shell(yard.directory / f"cli-{abs(hash(request.node.name)) % 10**6}", yard.port())
     yield shell
     if (shell.directory / state.FILE).exists():
-        LocalCluster(shell.directory).kill()
+        LocalCluster(shell.directory).down()  # a foreground up that a failed test left behind ends, too
 
 
 def test_status_names_every_process(shell: Shell) -> None:
@@ -217,22 +220,45 @@ def test_down_loses_nothing_and_may_be_repeated(shell: Shell) -> None:
     assert shell.run("psql", "-XAtc", "SELECT a FROM lasting").stdout == "5\n"
 
 
-def test_in_the_foreground_until_ctrl_c(blank: Shell) -> None:
-    environment = os.environ | {"PGHERD_STATE": str(blank.directory)}
-    words = [*PGHERD, "up", "--embedded", "--port", str(blank.port)]
+def _foreground(shell: Shell) -> subprocess.Popen[str]:
+    """`pgherd up` without --detach, when it has said that it runs."""
+    environment = os.environ | {"PGHERD_STATE": str(shell.directory)}
+    words = [*PGHERD, "up", "--embedded", "--port", str(shell.port)]
     up = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert up.stdout is not None
     assert up.stderr is not None
     while "Try next" not in (line := up.stdout.readline()):
         assert line or up.poll() is None, up.stderr.read()
     assert up.stderr.readline() == "Ctrl-C stops it.\n"
-    assert blank.json("status")["running"] is True
-    pids = blank.pids()
+    return up
+
+
+def test_in_the_foreground_it_revives_what_dies_until_ctrl_c(blank: Shell) -> None:
+    up = _foreground(blank)
+    *servers, gateway = blank.pids()
+    os.kill(gateway, signal.SIGKILL)
+    assert up.stderr is not None
+    assert up.stderr.readline() == "gateway ended: starting again\n"
+    answers = until(lambda: blank.pids() if len(blank.pids()) == 2 else None)
+    assert answers[:-1] == servers
+    assert answers[-1] != gateway
     up.send_signal(signal.SIGINT)
     _, said = up.communicate(timeout=60)
-    assert up.returncode == 0
-    assert said == "stopping …\n"
-    assert not any(processes.alive(pid) for pid in pids)
+    assert (up.returncode, said) == (0, "stopping …\n")
+    assert not any(processes.alive(pid) for pid in answers)
+    up = _foreground(blank)
+    blank.run("down")
+    _, said = up.communicate(timeout=60)
+    assert (up.returncode, said) == (0, "stopped by another command\n")
+
+
+def until(found: Callable[[], T | None], within_s: float = 60.0) -> T:
+    """What `found` answers as soon as it is not None."""
+    deadline = time.monotonic() + within_s
+    while (answer := found()) is None:
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return answer
 
 
 def test_a_port_in_use(blank: Shell) -> None:

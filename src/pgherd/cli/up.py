@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import signal
 import time
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
@@ -87,27 +89,47 @@ def _tell(local: LocalCluster, current: State, already: bool, seconds: float, js
 
 
 def watch(local: LocalCluster) -> None:
-    """Stay until Ctrl-C, SIGTERM or a `pgherd down` elsewhere; start again what dies, a few times. Then stop everything."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Stay until Ctrl-C, SIGTERM, SIGHUP or a `pgherd down` elsewhere; start again what dies, a few times. Then stop everything."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     errors.print("Ctrl-C stops it.", highlight=False)
-    restarts = 0
     try:
-        while (current := local.existing()).wanted == "up":
-            time.sleep(LOOK_EVERY_S)
-            dead = [part.name for part in local.parts(current) if part.pid is None]
-            if not dead or local.existing().wanted == "down":
-                continue
-            restarts += 1
-            if restarts > RESTARTS_MAX:
-                raise DeployError(
-                    f"{dead[0]} ended again and again", hint=f"Read the logs in {local.directory}."
-                )
-            errors.print(f"{', '.join(dead)} ended: starting again", highlight=False)
-            local.up()
+        with steps() as report:
+            _keep_alive(local, report)
+        errors.print("stopped by another command", highlight=False)
         return
     except KeyboardInterrupt:
         errors.print("stopping …", highlight=False)
     _stop(local)
+
+
+def _keep_alive(local: LocalCluster, report: Callable[[str], None]) -> None:
+    """Look every second, until another command has asked for an end."""
+    restarts, since = 0, time.monotonic()
+    while (current := local.existing()).wanted == "up":
+        parts = local.parts(current)
+        dead = [part.name for part in parts if part.pid is None]
+        if dead and local.existing().wanted == "up":
+            restarts += 1
+            if restarts > RESTARTS_MAX:
+                raise DeployError(
+                    f"{dead[0]} ended again and again",
+                    hint=f"Read the logs in {local.directory}; then pgherd down.",
+                )
+            errors.print(f"{', '.join(dead)} ended: starting again", highlight=False)
+            _revive(local)
+        running = (
+            f"{len(parts)} processes, up for {datetime.timedelta(seconds=int(time.monotonic() - since))}"
+        )
+        report(f"running: {running}")
+        time.sleep(LOOK_EVERY_S)
+
+
+def _revive(local: LocalCluster) -> None:
+    try:
+        local.up()
+    except DeployError as error:  # another command may be at work: look again in a second, a few times
+        errors.print(f"pgherd: {error.message}", highlight=False, markup=False)
 
 
 def _stop(local: LocalCluster) -> None:
