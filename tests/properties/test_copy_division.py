@@ -165,8 +165,8 @@ rows_of: st.SearchStrategy[list[Row]] = st.lists(
 cuts_of = st.lists(st.integers(0, 400), max_size=5).map(sorted)
 
 
-def text_file(rows: list[Row], delimiter: str, null: str, odd: bool) -> str:
-    """COPY's text format; `odd` writes what need not be escaped with escapes as well."""
+def text_records(rows: list[Row], delimiter: str, null: str, odd: bool) -> list[str]:
+    """COPY's text format, a record for each row, without its line end; `odd` writes what need not be escaped with escapes as well."""
 
     def field(value: Any) -> str:
         if value is None:
@@ -175,7 +175,21 @@ def text_file(rows: list[Row], delimiter: str, null: str, odd: bool) -> str:
         text = text.replace("\n", "\\\n" if odd else "\\n")
         return text.replace("N", "\\116").replace("x", "\\x78").replace("é", "\\xc3\\xa9") if odd else text
 
-    return "".join(delimiter.join(map(field, row)) + "\n" for row in rows)
+    return [delimiter.join(map(field, row)) for row in rows]
+
+
+def expected_streams(
+    layout: str, rows: list[Row], records: list[str], header: str, newline: str
+) -> dict[ShardId, bytes]:
+    """What the divider should answer: every record's own bytes, by the values it was written from."""
+    keyspace, key, _ = LAYOUTS[layout]
+    streams: dict[ShardId, bytes] = {}
+    for row, record in zip(rows, records, strict=True):
+        shard = keyspace.locate(tuple(row[COLUMNS.index(name)] for name in key))
+        assert shard is not None
+        before = streams.get(shard.id, (header + newline).encode() if header else b"")
+        streams[shard.id] = before + (record + newline).encode()
+    return streams
 
 
 @settings(max_examples=60, deadline=None)
@@ -193,23 +207,28 @@ def text_file(rows: list[Row], delimiter: str, null: str, odd: bool) -> str:
 )
 def test_text(db: Connection, layout: str, rows: list[Row], cuts: list[int], delimiter: str, odd: bool,
               ending: str, header: bool, remember: int, last: bool, crlf: bool) -> None:  # fmt: skip
-    crlf = crlf and not odd
-    file = (delimiter.join(COLUMNS) + "\n" if header else "") + text_file(rows, delimiter, "\\N", odd)
-    file = file.removesuffix("\n") if last and not ending else file + ending
-    data = file.replace("\n", "\r\n").encode() if crlf else file.encode()
+    newline = "\r\n" if crlf and not odd else "\n"
+    records = text_records(rows, delimiter, "\\N", odd)
+    head = delimiter.join(COLUMNS) if header else ""
+    whole = [head] * header + records
+    file = newline.join(whole) + newline * (bool(whole) and (not last or bool(ending)))
+    data = (file + ending.replace("\n", newline)).encode()
+    shape = Shape(delimiter=delimiter.encode(), columns=len(COLUMNS))
+    chosen: dict[ShardId, bytes] = {}
+    for each in LAYOUTS:
+        divider = LineDivider(target(each), shape, header=header, remembered_max=remember)
+        streams = divide(divider, data, [cut for cut in cuts if cut < len(data)])
+        assert streams == expected_streams(each, rows, records, head, newline)
+        if each == layout:
+            chosen = streams
     # what follows the end marker is ours to ignore; PostgreSQL may find fault with it
     before = data.removesuffix(b"ignored")
-    shape = Shape(delimiter=delimiter.encode(), columns=len(COLUMNS))
-    streams = divide(
-        LineDivider(target(layout), shape, header=header, remembered_max=remember),
-        data,
-        [cut for cut in cuts if cut < len(data)],
-    )
     options = f"(DELIMITER '{delimiter}', HEADER {header})"
-    assert_same_rows(db, layout, options, before, streams)
+    assert_same_rows(db, layout, options, before, chosen)
 
 
-def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
+def csv_records(rows: list[Row], shape: Shape, quoting: list[bool]) -> list[str]:
+    """CSV, a record for each row, without its line end; `quoting` says which fields get quotes they do not need."""
     quote, escape, delimiter, null = (
         part.decode() for part in (shape.quote, shape.escape, shape.delimiter, shape.null)
     )
@@ -231,10 +250,10 @@ def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
             text = text.replace(escape, escape * 2)
         return quote + text.replace(quote, escape + quote) + quote
 
-    return "".join(delimiter.join(map(field, row)) + "\n" for row in rows)
+    return [delimiter.join(map(field, row)) for row in rows]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     layout=st.sampled_from(sorted(LAYOUTS)),
     rows=rows_of,
@@ -255,26 +274,28 @@ def csv_file(rows: list[Row], shape: Shape, quoting: list[bool]) -> str:
 )
 def test_csv(db: Connection, layout: str, rows: list[Row], cuts: list[int], shape: Shape, quoting: list[bool],
              header: bool, remember: int, last: bool, crlf: bool) -> None:  # fmt: skip
-    file = (shape.delimiter.decode().join(COLUMNS) + "\n" if header else "") + csv_file(rows, shape, quoting)
-    file = file.removesuffix("\n") if last else file
-    data = file.encode()
-    if crlf and not any("\n" in str(value) for row in rows for value in row):
-        data = data.replace(b"\n", b"\r\n")
-    streams = divide(
-        LineDivider(target(layout), shape, header=header, remembered_max=remember),
-        data,
-        [cut for cut in cuts if cut < len(data)],
-    )
+    newline = "\r\n" if crlf else "\n"
+    records = csv_records(rows, shape, quoting)
+    head = shape.delimiter.decode().join(COLUMNS) if header else ""
+    whole = [head] * header + records
+    data = (newline.join(whole) + newline * (bool(whole) and not last)).encode()
+    chosen: dict[ShardId, bytes] = {}
+    for each in LAYOUTS:
+        divider = LineDivider(target(each), shape, header=header, remembered_max=remember)
+        streams = divide(divider, data, [cut for cut in cuts if cut < len(data)])
+        assert streams == expected_streams(each, rows, records, head, newline)
+        if each == layout:
+            chosen = streams
     marks = [
         mark.decode().replace("'", "''") for mark in (shape.delimiter, shape.null, shape.quote, shape.escape)
     ]
     options = "(FORMAT csv, DELIMITER '{}', NULL '{}', QUOTE '{}', ESCAPE '{}', HEADER {})".format(
         *marks, header
     )
-    assert_same_rows(db, layout, options, data, streams)
+    assert_same_rows(db, layout, options, data, chosen)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layout=st.sampled_from(sorted(LAYOUTS)), rows=rows_of, cuts=cuts_of)
 def test_binary(db: Connection, layout: str, rows: list[Row], cuts: list[int]) -> None:
     run(db, "TRUNCATE source")

@@ -58,11 +58,11 @@ class Records:
         block = b"".join([*self._tail, data[:cut]])
         self._tail = [data[cut + 1 :]]
         records = block.split(b"\n")
-        if not self._checked:
-            self._check_line_ends(records[0])
         self.special = bool(self._open) or self._shape.special in block
         if self.special or (self._shape.format == "text" and (b"\\\n" in block or block.endswith(b"\\"))):
             records = self._joined(records)
+        if records and not self._checked:
+            self._check_line_ends(records[0])
         self._kept = len(self._tail[0]) + sum(map(len, self._open))
         return self._before_marker(records) if b"\\." in block else records
 
