@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import postgast
 import postgast.pg_query_pb2 as pb
@@ -59,7 +61,9 @@ def transaction(statement: Statement) -> Control:
     if kind in _BEGINS:
         isolation, read_only, modes = _modes(tree.options)
         tag = "BEGIN" if kind == pb.TRANS_STMT_BEGIN else "START"
-        return Control(action="begin", isolation=isolation, read_only=read_only, modes=modes, tag=tag, rows=False)
+        return Control(
+            action="begin", isolation=isolation, read_only=read_only, modes=modes, tag=tag, rows=False
+        )
     name = tree.savepoint_name
     match kind:
         case pb.TRANS_STMT_COMMIT:
@@ -102,7 +106,12 @@ def set_variable(statement: Statement) -> AnyPlan:
         isolation, read_only, modes = _modes(tree.args)
         if tree.name == "TRANSACTION":
             return Control(
-                action="set_transaction", isolation=isolation, read_only=read_only, modes=modes, tag="SET", rows=False
+                action="set_transaction",
+                isolation=isolation,
+                read_only=read_only,
+                modes=modes,
+                tag="SET",
+                rows=False,
             )
         if tree.name == "SESSION CHARACTERISTICS":
             return SetVariable(
@@ -164,18 +173,38 @@ def special_select(statement: Statement) -> AnyPlan | None:
     """A SELECT that the session answers itself: set_config with constants, functions of pgherd."""
     call = _bare_call(statement.tree)
     if call is None:
-        return None
+        return _dump_guard(statement)
     names = strings(call.funcname)
     if names[0] == "pgherd" and names[-1] in _ANSWERED:
         return _call(call, tag="SELECT", write=False)
     if names[-1] == "set_config" and names[:-1] in ((), ("pg_catalog",)) and len(call.args) == 3:
         name, value = read_value(call.args[0]), read_value(call.args[1])
         local = _truth(call.args[2])
-        if name and value and isinstance(name.source, Const) and isinstance(value.source, Const) and local is not None:
+        if (
+            name
+            and value
+            and isinstance(name.source, Const)
+            and isinstance(value.source, Const)
+            and local is not None
+        ):
             return SetVariable(
-                sql=statement.text, name=(name.source.text or "").lower(), value=value.source.text or "", local=local
+                sql=statement.text,
+                name=(name.source.text or "").lower(),
+                value=value.source.text or "",
+                local=local,
             )
     return None
+
+
+_DUMP_GUARD: Final = re.compile(
+    r"SELECT set_config\(name, '([^']*)', false\) FROM pg_settings WHERE name = '(restrict_nonsystem_relation_kind)'"
+)
+
+
+def _dump_guard(statement: Statement) -> SetVariable | None:
+    """How pg_dump makes a setting that older servers do not have; the session answers it."""
+    found = _DUMP_GUARD.fullmatch(" ".join(statement.text.split()))
+    return found and SetVariable(sql=statement.text, name=found[2], value=found[1])
 
 
 def _truth(node: Tree) -> bool | None:
@@ -213,7 +242,9 @@ def _argument(node: Tree) -> Param | Const:
         cast = cast.type_cast.arg
     value = read_value(cast)
     if value is None:
-        raise Refused("arguments of pgherd's procedures must be constants or parameters", hint="Write the value itself.")
+        raise Refused(
+            "arguments of pgherd's procedures must be constants or parameters", hint="Write the value itself."
+        )
     return value.source
 
 
@@ -296,7 +327,9 @@ def fetch(statement: Statement) -> Fetch:
 
 def close(statement: Statement) -> Fetch:
     """CLOSE name | ALL."""
-    return Fetch(sql=statement.text, name=statement.tree.portalname or None, action="close", rows=False, tag="CLOSE")
+    return Fetch(
+        sql=statement.text, name=statement.tree.portalname or None, action="close", rows=False, tag="CLOSE"
+    )
 
 
 # ---- EXPLAIN -----------------------------------------------------------------------------------------------
@@ -315,7 +348,9 @@ def explain(statement: Statement, plan: Plan) -> Explain:
         elif option.defname == "format":
             shape = word
     if shape not in ("text", "json", "xml", "yaml"):
-        raise Refused(f'unrecognized value for EXPLAIN option "format": "{shape}"', hint="text, json, xml or yaml.")
+        raise Refused(
+            f'unrecognized value for EXPLAIN option "format": "{shape}"', hint="text, json, xml or yaml."
+        )
     return Explain(
         inner=plan(inner), prefix=statement.text[:at], analyze=analyze, format=shape, tag="EXPLAIN"
     )
@@ -337,7 +372,10 @@ def _explained_at(text: str) -> int:
     found = tokens(text)
     at = 1
     if found[1].kind == "open" and found[2].word not in ("select", "with", "values", "table"):
-        at = next(number for number, token in enumerate(found) if token.kind == "close" and token.depth == 0) + 1
+        at = (
+            next(number for number, token in enumerate(found) if token.kind == "close" and token.depth == 0)
+            + 1
+        )
     while found[at].word in ("analyze", "analyse", "verbose"):
         at += 1
     return found[at].start
