@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
+
 import pgherd
 from pgherd.testing.plugin import uris
 from pgherd.testing.servers import Yard
@@ -21,7 +22,7 @@ CREATE TABLE users (
     id bigint, name text, country text, credit int NOT NULL DEFAULT 0, born date, PRIMARY KEY (id)
 ){users};
 CREATE TABLE orders (
-    user_id bigint, no int, amount numeric(10, 2), placed timestamptz, PRIMARY KEY (user_id, no)
+    user_id bigint REFERENCES users, no int, amount numeric(10, 2), placed timestamptz, PRIMARY KEY (user_id, no)
 ){orders};
 CREATE TABLE people (last_name text, id bigint, age int, PRIMARY KEY (last_name, id)){people};
 """
@@ -54,10 +55,10 @@ async def _bounded(job: Coroutine[Any, Any, T]) -> T:
         return await job
 
 
-def make(yard: Yard) -> World:
+def make(yard: Yard, name: str = "client") -> World:
     """Three groups with tables of every kind, filled; the twin beside it."""
-    cluster = yard.cluster("client", embedded=True, groups=3, gateway=False)
-    twin = yard.server("client-twin")
+    cluster = yard.cluster(name, embedded=True, groups=3, gateway=False)
+    twin = yard.server(f"{name}-twin")
     world = World(tuple(uris(cluster)), twin.uri())
     run(_fill(world))
     return world

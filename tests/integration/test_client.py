@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import pgherd
 import pytest
+from tests.integration.client_world import World, make, run
+
+import pgherd
 from pgherd.client import Database
 from pgherd.errors import GroupDown, NullKey, PgherdError, Refused
 from pgherd.testing.plugin import uris
 from pgherd.testing.servers import Yard
-from tests.integration.client_world import World, make, run
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,9 @@ def test_the_short_way_and_the_long_way_agree(world: World) -> None:
                     row = await db.fetchrow(query, number)
                     assert (row["id"] if row else None) == (number if number <= 40 else None)
                     assert len(await db.fetch(query, number)) == (number <= 40)
-                    assert await db.fetchval(query, number, column=1) == (f"user {number % 7}" if row else None)
+                    assert await db.fetchval(query, number, column=1) == (
+                        f"user {number % 7}" if row else None
+                    )
             assert await db.fetchrow(query, None) is None
             with pytest.raises(asyncpg.DataError):
                 await db.fetchrow(query, "five")
@@ -261,7 +264,9 @@ def test_a_changed_map_is_noticed(world: World) -> None:
                 for group in (1, 2, 0, 1):
                     await db.execute(f"CALL pgherd.move({shard}, {group})")
                     for _ in range(2):
-                        await other.execute("INSERT INTO t VALUES ($1, 1) ON CONFLICT (k) DO UPDATE SET v = 9", "z")
+                        await other.execute(
+                            "INSERT INTO t VALUES ($1, 1) ON CONFLICT (k) DO UPDATE SET v = 9", "z"
+                        )
                     assert await other.fetchval("SELECT count(*) FROM t") == 1
                     assert await other.fetchval(query, "z") == 9
                     await other.execute("DELETE FROM t WHERE k = $1", "z")
@@ -305,7 +310,9 @@ def test_copy(world: World) -> None:
             assert lines[0] == "id,v"
             assert sorted(lines[1:]) == sorted(f"{n},{n % 100}" for n in range(3000))
             await db.execute("TRUNCATE t")
-            assert await db.copy_to_table("t", source=b"".join(chunks), format="csv", header=True) == "COPY 3000"
+            assert (
+                await db.copy_to_table("t", source=b"".join(chunks), format="csv", header=True) == "COPY 3000"
+            )
             assert await db.fetchval("SELECT sum(v) FROM t") == sum(n % 100 for n in range(3000))
             with pytest.raises(asyncpg.UniqueViolationError):
                 await db.copy_records_to_table("t", records=[(n, 0) for n in range(5000, 2990, -1)])
@@ -331,7 +338,10 @@ def test_cursors(world: World) -> None:
                 assert await cursor.forward(2) == 2
                 assert (await cursor.fetchrow())["id"] == 35
                 await cursor.close()
-                rows = [row["no"] async for row in db.cursor("SELECT no FROM orders WHERE user_id = $1 ORDER BY no", 3)]
+                rows = [
+                    row["no"]
+                    async for row in db.cursor("SELECT no FROM orders WHERE user_id = $1 ORDER BY no", 3)
+                ]
                 assert rows == [1, 2, 3]
             with pytest.raises(asyncpg.NoActiveSQLTransactionError):
                 db.cursor("SELECT 1")
@@ -341,7 +351,9 @@ def test_cursors(world: World) -> None:
 
 def test_codecs_reach_every_connection(world: World) -> None:
     async def main() -> None:
-        async with scratch(world, "CREATE TABLE t (id int PRIMARY KEY, data jsonb) PARTITION BY HASH (id)") as db:
+        async with scratch(
+            world, "CREATE TABLE t (id int PRIMARY KEY, data jsonb) PARTITION BY HASH (id)"
+        ) as db:
             await db.fetchval("SELECT count(*) FROM t")
             await db.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
             for number in range(6):
@@ -356,7 +368,10 @@ def test_codecs_reach_every_connection(world: World) -> None:
 def test_timeouts(world: World) -> None:
     async def main() -> None:
         async with pgherd.connect(world.dsn, max_size=1) as db:
-            for query in ("SELECT pg_sleep(5), id FROM users WHERE id = $1", "SELECT pg_sleep(5), id FROM notes WHERE id = $1"):
+            for query in (
+                "SELECT pg_sleep(5), id FROM users WHERE id = $1",
+                "SELECT pg_sleep(5), id FROM notes WHERE id = $1",
+            ):
                 for _ in range(2):
                     with pytest.raises(TimeoutError):
                         await db.fetch(query, 3, timeout=0.2)
@@ -368,7 +383,9 @@ def test_timeouts(world: World) -> None:
 def test_explain_shows_route_and_parts(world: World) -> None:
     async def main() -> None:
         async with pgherd.connect(world.dsn) as db:
-            text = "\n".join(row[0] for row in await db.fetch("EXPLAIN (COSTS off) SELECT * FROM users WHERE id = 5"))
+            text = "\n".join(
+                row[0] for row in await db.fetch("EXPLAIN (COSTS off) SELECT * FROM users WHERE id = 5")
+            )
             assert "Single" in text and "Shard" in text and "Index" in text
             text = "\n".join(row[0] for row in await db.fetch("EXPLAIN SELECT count(*) FROM users"))
             assert text.count("Arm on group") == 3
