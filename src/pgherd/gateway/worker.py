@@ -110,6 +110,9 @@ class Worker:
             except PgherdError as error:
                 await self.fail(error)
                 skipping = True
+            except Exception:
+                await self._bug()
+                skipping = True
 
     # ---- frames ----------------------------------------------------------------------------------------
 
@@ -167,6 +170,8 @@ class Worker:
             await self._statements(text, body[:-1])
         except PgherdError as error:
             await self.fail(error)
+        except Exception:
+            await self._bug()
         await self._ready()
 
     async def _statements(self, text: str, raw: bytes) -> None:
@@ -318,6 +323,11 @@ class Worker:
         await session.drain()
         session.write(READY[session.status])
         session.flush()
+
+    async def _bug(self) -> None:
+        """A fault of pgherd's own: the statement fails, the log has the traceback, the session goes on."""
+        self.session.gateway.log.exception("internal error")
+        await self.fail(PgherdError("internal error", hint="The gateway's log has the details."))
 
     async def fail(self, error: PgherdError) -> None:
         """Tell the client, and abort what the error aborts."""
