@@ -250,31 +250,33 @@ def test_more_tasks_than_connections(world: World) -> None:
 
 def test_a_changed_map_is_noticed(world: World) -> None:
     async def main() -> None:
-        async with scratch(world, "CREATE TABLE t (k text PRIMARY KEY, v int) PARTITION BY RANGE (k)") as db:
-            async with pgherd.connect(world.dsn) as other:
-                query = "SELECT v FROM t WHERE k = $1"
-                assert await other.fetchval(query, "z") is None
-                await db.execute("CALL pgherd.split('t', 'm')")
-                assert await other.execute("INSERT INTO t VALUES ($1, 1)", "z") == "INSERT 0 1"
-                assert await other.fetchval(query, "z") == 1
-                await other.execute("DELETE FROM t")
-                shard = await db.fetchval(
-                    "SELECT max(s.id) FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace) WHERE t.name = 't'"
-                )
-                for group in (1, 2, 0, 1):
-                    await db.execute(f"CALL pgherd.move({shard}, {group})")
-                    for _ in range(2):
-                        await other.execute(
-                            "INSERT INTO t VALUES ($1, 1) ON CONFLICT (k) DO UPDATE SET v = 9", "z"
-                        )
-                    assert await other.fetchval("SELECT count(*) FROM t") == 1
-                    assert await other.fetchval(query, "z") == 9
-                    await other.execute("DELETE FROM t WHERE k = $1", "z")
-                await db.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 4")
-                assert await other.fetchval("SELECT sum(extra) FROM t") is None
-                await db.execute("CREATE TABLE later (id int PRIMARY KEY)")
-                assert await other.fetchval("SELECT count(*) FROM later") == 0
-                await db.execute("DROP TABLE later")
+        async with (
+            scratch(world, "CREATE TABLE t (k text PRIMARY KEY, v int) PARTITION BY RANGE (k)") as db,
+            pgherd.connect(world.dsn) as other,
+        ):
+            query = "SELECT v FROM t WHERE k = $1"
+            assert await other.fetchval(query, "z") is None
+            await db.execute("CALL pgherd.split('t', 'm')")
+            assert await other.execute("INSERT INTO t VALUES ($1, 1)", "z") == "INSERT 0 1"
+            assert await other.fetchval(query, "z") == 1
+            await other.execute("DELETE FROM t")
+            shard = await db.fetchval(
+                "SELECT max(s.id) FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace) WHERE t.name = 't'"
+            )
+            for group in (1, 2, 0, 1):
+                await db.execute(f"CALL pgherd.move({shard}, {group})")
+                for _ in range(2):
+                    await other.execute(
+                        "INSERT INTO t VALUES ($1, 1) ON CONFLICT (k) DO UPDATE SET v = 9", "z"
+                    )
+                assert await other.fetchval("SELECT count(*) FROM t") == 1
+                assert await other.fetchval(query, "z") == 9
+                await other.execute("DELETE FROM t WHERE k = $1", "z")
+            await db.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 4")
+            assert await other.fetchval("SELECT sum(extra) FROM t") is None
+            await db.execute("CREATE TABLE later (id int PRIMARY KEY)")
+            assert await other.fetchval("SELECT count(*) FROM later") == 0
+            await db.execute("DROP TABLE later")
 
     run(main())
 

@@ -100,7 +100,7 @@ def test_writes_do_what_one_postgres_does(world: World, inside: bool) -> None:
     async def main() -> None:
         plain = await asyncpg.connect(world.plain)
         async with pgherd.connect(world.dsn) as db:
-            for wanted, sql, args in WRITES:
+            for wanted, sql, _ in WRITES:
                 assert kind_of(db, sql) == wanted, sql
             theirs = plain.transaction()
             await theirs.start()
