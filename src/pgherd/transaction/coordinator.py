@@ -73,7 +73,7 @@ class Transaction:
         self._notice, self._progress = notice, progress
         self._savepoints = Savepoints()
         self._id: str | None = None
-        self._announced = False
+        self.announced = False
         self._anchor: asyncio.Future[Link] | None = (
             None  # the first branch's link: later branches name its process
         )
@@ -95,17 +95,12 @@ class Transaction:
             self._id = two_phase.make_id(self._choose_home(), int(time.time()), noise)
         return self._id
 
-    @property
-    def announced(self) -> bool:
-        """Whether somebody has asked for the id, so that the outcome must be recorded."""
-        return self._announced
-
     async def announce(self) -> str:
         """The id, for `SELECT pgherd.transaction_id()`: from now on its outcome can be asked, however the transaction ends.
 
         Costs a decision row at commit even if only one group is written.
         """
-        self._announced = True
+        self.announced = True
         home = two_phase.home_of(self.id)
         assert home is not None
         link = await self.branch(home, write=True)
@@ -327,7 +322,7 @@ class Transaction:
 
     async def _commit(self) -> str:
         writers = tuple(group for group, branch in self.branches.items() if branch.wrote)
-        if len(writers) <= 1 and not self._announced:
+        if len(writers) <= 1 and not self.announced:
             await self._commit_plainly(writers)
         else:
             await self._commit_in_two_phases(writers)
