@@ -22,12 +22,12 @@ from psycopg import sql
 from pgherd.catalog.model import GroupId, Key, Keyspace, KeyspaceId, Shard, ShardId
 from pgherd.deploy.server import Server
 from pgherd.engine.copy import CopyDivider, CopyJoiner, LineDivider
-from pgherd.engine.copy_binary import BinaryDivider
+from pgherd.engine.copy_binary import HEADER, BinaryDivider
 from pgherd.engine.copy_fields import Shape, value_of
 from pgherd.engine.copy_place import Piles, Target, locator
 from pgherd.engine.copy_quick import short_cut
 from pgherd.engine.copy_records import Records
-from pgherd.errors import BadCopy, PgherdError, TooLarge
+from pgherd.errors import BadCopy, NoShard, NullKey, PgherdError, TooLarge
 
 COLUMNS = ("a", "name", "b", "id", "c", "tail")
 TABLE = "(a text, name text, b text, id int, c text, tail text)"
@@ -436,3 +436,36 @@ def test_faults_are_told_as_postgres_tells_them(
     if format != "binary":
         line = re.search(r"line \d+", theirs.value.diag.context or "")
         assert line is not None and f"COPY users, {line[0]}" in (ours.value.context or "")
+
+
+@pytest.mark.parametrize("format", ["text", "csv", "binary"])
+def test_rows_that_belong_nowhere(format: str) -> None:
+    gap = Shard(id=ShardId(1), keyspace=KeyspaceId(1), group=GroupId(0), lower=(10,), upper=(20,))
+    keyspace = Keyspace(id=KeyspaceId(1), name="k", strategy="range", key_types=("integer",), shards=(gap,))
+    where = Target(table="users", columns=("id", "x"), positions=(0,), keyspace=keyspace)
+
+    def fault(value: int | None) -> PgherdError:
+        if format == "binary":
+            first = struct.pack(">hiii", 2, 4, 10, -1)
+            field = struct.pack(">i", -1) if value is None else struct.pack(">ii", 4, value)
+            data = HEADER + first + struct.pack(">h", 2) + field + struct.pack(">i", -1)
+            divider: CopyDivider = BinaryDivider(where)
+        else:
+            shape = Shape(
+                format="csv" if format == "csv" else "text", delimiter=b",", null=b"NULL", columns=2
+            )
+            data = f"10,a\n{'NULL' if value is None else value},b\n".encode()
+            divider = LineDivider(where, shape)
+        with pytest.raises(PgherdError) as caught:
+            divider.feed(data)
+        assert (caught.value.context or "").startswith("COPY users, line 2")
+        return caught.value
+
+    for value in (9, 20, -1):
+        error = fault(value)
+        assert isinstance(error, NoShard)
+        assert error.message == 'no shard of relation "users" found for row'
+        assert error.detail == f"Shard key of the failing row contains (id) = ({value})."
+    error = fault(None)
+    assert isinstance(error, NullKey)
+    assert error.message == 'null value in column "id" of relation "users" violates not-null constraint'

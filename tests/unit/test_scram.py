@@ -48,7 +48,7 @@ def test_password_and_then_keys(password: str) -> None:
     again = ScramServer(verifier)
     talk(ScramClient("u", keys=server.keys), again)
     assert again.keys == server.keys
-    assert password not in repr(server.keys)
+    assert repr(server.keys) == "ScramKeys(...)"  # as secret as the password
 
 
 def test_wrong_password_and_unknown_role_sound_the_same() -> None:
