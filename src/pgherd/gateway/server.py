@@ -221,7 +221,10 @@ class Gateway:
         known = self.keeper.map.groups.get(group)
         if known is None:
             raise GroupDown(f"there is no group {group}")
-        return await connect(known.primary, credentials, timeout=self.settings.connect_timeout)
+        link = await connect(known.primary, credentials, timeout=self.settings.connect_timeout)
+        if credentials.user != self.settings.admin_user:
+            await link.run("SELECT pgherd.ensure_mappings()")  # the role may be younger than the last start
+        return link
 
     def _map_changed(self) -> None:
         self.cache.renew(self.keeper.map)

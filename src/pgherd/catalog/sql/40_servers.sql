@@ -44,17 +44,25 @@ CREATE OR REPLACE FUNCTION pgherd.map_role(role name) RETURNS void LANGUAGE plpg
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s record;
+    made boolean := false;
 BEGIN
     FOR s IN SELECT srvname FROM pg_foreign_server f WHERE srvname ~ '^group_[0-9]+$' AND NOT EXISTS (
             SELECT FROM pg_user_mapping m JOIN pg_authid a ON a.oid = m.umuser WHERE m.umserver = f.oid AND a.rolname = role) LOOP
         EXECUTE format('CREATE USER MAPPING IF NOT EXISTS FOR %I SERVER %I OPTIONS (user %L, password_required ''false'')', role, s.srvname, role);
+        made := true;
     END LOOP;
+    IF NOT made THEN
+        RETURN;
+    END IF;
     DELETE FROM pg_shdepend d USING pg_authid a
     WHERE a.rolname = role AND d.classid = 'pg_user_mapping'::regclass AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = a.oid
       AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
+EXCEPTION WHEN unique_violation THEN
+    NULL; -- another session of the role made them just now
 END $$;
 
--- Whoever connects as a role that has no mapping yet calls this.
+-- Whoever connects as a role other than the installer calls this first: the role may be younger than the last installation, and where groups
+-- share a server, CREATE ROLE in one of them cannot yet see the role in the others.
 CREATE OR REPLACE FUNCTION pgherd.ensure_mappings() RETURNS void LANGUAGE sql VOLATILE AS $$ SELECT pgherd.map_role(current_user) $$;
 
 CREATE OR REPLACE FUNCTION pgherd.unmap_role(role name) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
