@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from plan_files import REFUSED_PAGE, Block, files, outcome, read_blocks, refused_page, write_blocks  # noqa: E402
+from plan_files import REFUSED_PAGE, Block, files, outcome, read_blocks, refused_page, write_blocks
 
 
 def main() -> None:

@@ -254,6 +254,6 @@ select * from settings s join users u on u.last_name = s.value where u.last_name
 select * from users u join pg_class c on c.relname = u.last_name where u.last_name = $1
 -- Federated: it joins or orders rows of several groups in a way that one server must see whole
 --   tag: SELECT
---   sql: select * from global.users u join pg_class c on c.relname = u.last_name where u.last_name = $1
+--   sql: select * from global.users u join pgherd_catalog.pg_class c on c.relname = u.last_name where u.last_name = $1
 --   groups: [0]
 --   reads: [0, 1]

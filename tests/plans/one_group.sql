@@ -43,12 +43,12 @@ select * from settings s join countries c on c.code = s.key
 select * from pg_class
 -- OneGroup: single tables, catalogs or session functions: group 0
 --   tag: SELECT
---   sql: select * from pg_class
+--   sql: select * from pgherd_catalog.pg_class
 
 select * from information_schema.tables
 -- OneGroup: single tables, catalogs or session functions: group 0
 --   tag: SELECT
---   sql: select * from information_schema.tables
+--   sql: select * from pgherd_information.tables
 
 select * from unknown_table
 -- OneGroup: single tables, catalogs or session functions: group 0

@@ -92,4 +92,6 @@ def refused_page() -> str:
 
 
 def is_refusal(block: Block) -> bool:
-    return bool(block.expected) and block.expected[0].startswith(f"-- {Refused.__name__} {Refused.sqlstate}: ")
+    return bool(block.expected) and block.expected[0].startswith(
+        f"-- {Refused.__name__} {Refused.sqlstate}: "
+    )

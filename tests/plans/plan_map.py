@@ -29,19 +29,31 @@ def _columns(text: str, special: dict[str, dict[str, Any]]) -> tuple[Column, ...
     return tuple(found)
 
 
-def _table(name: str, kind: TableKind, columns: str, special: dict[str, dict[str, Any]] | None = None, **more: Any) -> Table:
+def _table(
+    name: str, kind: TableKind, columns: str, special: dict[str, dict[str, Any]] | None = None, **more: Any
+) -> Table:
     return Table(
-        schema=more.pop("schema", "public"), name=name, kind=kind, columns=_columns(columns, special or {}), **more
+        schema=more.pop("schema", "public"),
+        name=name,
+        kind=kind,
+        columns=_columns(columns, special or {}),
+        **more,
     )
 
 
 def _group(number: int) -> Group:
     group = GroupId(number)
-    return Group(id=group, nodes=(Node(id=number, group=group, host="localhost", port=5432, database=f"g{number}"),))
+    return Group(
+        id=group, nodes=(Node(id=number, group=group, host="localhost", port=5432, database=f"g{number}"),)
+    )
 
 
-def _range(number: int, keyspace: int, group: int, lower: tuple[Any, ...] | None, upper: tuple[Any, ...] | None) -> Shard:
-    return Shard(id=ShardId(number), keyspace=KeyspaceId(keyspace), group=GroupId(group), lower=lower, upper=upper)
+def _range(
+    number: int, keyspace: int, group: int, lower: tuple[Any, ...] | None, upper: tuple[Any, ...] | None
+) -> Shard:
+    return Shard(
+        id=ShardId(number), keyspace=KeyspaceId(keyspace), group=GroupId(group), lower=lower, upper=upper
+    )
 
 
 PEOPLE = Keyspace(
@@ -57,7 +69,8 @@ EVENTS = Keyspace(
     strategy="hash",
     key_types=("bigint",),
     shards=tuple(
-        Shard(id=ShardId(10 + n), keyspace=KeyspaceId(2), group=GroupId(n % 2), modulus=4, remainder=n) for n in range(4)
+        Shard(id=ShardId(10 + n), keyspace=KeyspaceId(2), group=GroupId(n % 2), modulus=4, remainder=n)
+        for n in range(4)
     ),
 )
 VISITS = Keyspace(
@@ -65,7 +78,11 @@ VISITS = Keyspace(
     name="visits",
     strategy="range",
     key_types=("date", "integer"),
-    shards=(_range(20, 3, 0, (0,), (8766,)), _range(21, 3, 1, (8766,), (8766, 500)), _range(22, 3, 1, (8766, 500), (9131,))),
+    shards=(
+        _range(20, 3, 0, (0,), (8766,)),
+        _range(21, 3, 1, (8766,), (8766, 500)),
+        _range(22, 3, 1, (8766, 500), (9131,)),
+    ),
 )
 
 _ID = {"cluster_id": True, "not_null": True}
@@ -104,7 +121,8 @@ TOKENS = Keyspace(
     strategy="hash",
     key_types=("uuid",),
     shards=tuple(
-        Shard(id=ShardId(30 + n), keyspace=KeyspaceId(4), group=GroupId(n), modulus=2, remainder=n) for n in range(2)
+        Shard(id=ShardId(30 + n), keyspace=KeyspaceId(4), group=GroupId(n), modulus=2, remainder=n)
+        for n in range(2)
     ),
 )
 MAP = ClusterMap(

@@ -86,9 +86,9 @@ with x as (delete from countries returning *) insert into settings select code, 
 -- Refused 0A000: one statement cannot write reference tables and others
 --   hint: Write it as several statements in one transaction, or name the shard key.
 
-merge into users u using orders o on u.last_name = o.last_name and u.id = o.user_id when not matched then insert (last_name, id) values (o.last_name, o.user_id)
--- Refused 0A000: this statement cannot change the shard key
---   hint: Delete the rows and insert them with their new key, in one transaction.
+merge into users u using orders o on u.last_name = o.last_name and u.id = o.user_id when not matched then insert (last_name, id) values (o.note, o.user_id)
+-- Refused 0A000: MERGE that inserts must name one shard, or take its rows from a table that is joined on the shard key
+--   hint: Join on the shard key with a constant or parameter, or use INSERT ... ON CONFLICT.
 
 merge into countries c using settings s on s.key = c.code when matched then update set name = s.value
 -- Refused 0A000: this write to a reference table may come out differently in each group

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from plan_files import HERE, REFUSED_PAGE, Block, files, is_refusal, outcome, read_blocks, refused_page
 
-_BLOCKS = [(path.stem, block) for path in files() for block in read_blocks(path) if not block.sql.startswith("# ")]
+_BLOCKS = [
+    (path.stem, block) for path in files() for block in read_blocks(path) if not block.sql.startswith("# ")
+]
 
 
-@pytest.mark.parametrize(("file", "block"), _BLOCKS, ids=[f"{file}: {block.sql[:60]}" for file, block in _BLOCKS])
+@pytest.mark.parametrize(
+    ("file", "block"), _BLOCKS, ids=[f"{file}: {block.sql[:60]}" for file, block in _BLOCKS]
+)
 def test_the_plan_is_as_written(file: str, block: Block) -> None:
     assert outcome(block.sql) == block.expected, file
 

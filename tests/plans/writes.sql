@@ -589,3 +589,27 @@ with x as (delete from countries where code = 'a' returning *) select * from x
 --   sql: with x as (delete from countries where code = 'a' returning *) select * from x
 --   table: public.countries
 --   mode: text
+
+merge into users u using orders o on u.last_name = o.last_name and u.id = o.user_id when not matched then insert (last_name, id) values (o.last_name, o.user_id)
+-- Scatter: the rows may lie in any of these shards
+--   write: True
+--   tag: MERGE
+--   text: merge into shard_?.users u using shard_?.orders o on u.last_name = o.last_name and u.id = o.user_id when not matched then insert (last_name, id) values (o.last_name, o.user_id)
+--   shards: [1, 2, 3]
+--   rows: False
+
+merge into users u using orders o on u.last_name = o.last_name and u.id = o.user_id when not matched by source then delete
+-- Scatter: the rows may lie in any of these shards
+--   write: True
+--   tag: MERGE
+--   text: merge into shard_?.users u using shard_?.orders o on u.last_name = o.last_name and u.id = o.user_id when not matched by source then delete
+--   shards: [1, 2, 3]
+--   rows: False
+
+merge into users u using countries c on u.last_name = c.code when matched then delete
+-- Scatter: the rows may lie in any of these shards
+--   write: True
+--   tag: MERGE
+--   text: merge into shard_?.users u using countries c on u.last_name = c.code when matched then delete
+--   shards: [1, 2, 3]
+--   rows: False

@@ -14,8 +14,8 @@ import postgast.pg_query_pb2 as pb
 from pgherd.plan import combining, physical
 from pgherd.plan.combining import NotGathered, arm_column, expression, key_of
 from pgherd.plan.context import Context
+from pgherd.plan.naming import resolve
 from pgherd.plan.plans import Gather
-from pgherd.plan.reader import resolve
 from pgherd.plan.scope import Level, Scope, Vertex
 from pgherd.sql import functions
 from pgherd.sql.tree import Tree, children, find, strings
@@ -89,7 +89,14 @@ class _Partial:
     def finish_arm(self) -> None:
         """Let the arm compute the columns that the combining step needs, and nothing else."""
         arm = self._arm
-        for field in ("target_list", "having_clause", "sort_clause", "limit_count", "limit_offset", "distinct_clause"):
+        for field in (
+            "target_list",
+            "having_clause",
+            "sort_clause",
+            "limit_count",
+            "limit_offset",
+            "distinct_clause",
+        ):
             arm.ClearField(field)
         arm.limit_option = pb.LIMIT_OPTION_DEFAULT
         for node in self._nodes:
@@ -127,7 +134,7 @@ class _Partial:
             found = named[0]
         copy = pb.Node()
         copy.CopyFrom(found)
-        if copy.HasField("column_ref") and self._vertex(copy) is None or copy.HasField("a_const"):
+        if (copy.HasField("column_ref") and self._vertex(copy) is None) or copy.HasField("a_const"):
             raise NotGathered
         return copy
 
@@ -219,9 +226,15 @@ class _Partial:
             column = table.column(vertex.column) if table is not None and vertex is not None else None
             if column is None or column.type not in _EXACT | {"text", "boolean", "character varying"}:
                 return False
-        if any(strings(cast.type_name.names)[-1] in ("float4", "real", "money") for cast in find(node, "TypeCast")):
+        if any(
+            strings(cast.type_name.names)[-1] in ("float4", "real", "money")
+            for cast in find(node, "TypeCast")
+        ):
             return False
-        return all(strings(expr.name)[-1] in _ARITHMETIC | {"=", "<>", "<", ">", "<=", ">="} for expr in find(node, "A_Expr"))
+        return all(
+            strings(expr.name)[-1] in _ARITHMETIC | {"=", "<>", "<", ">", "<=", ">="}
+            for expr in find(node, "A_Expr")
+        )
 
 
 def _as_node(call: Tree) -> Any:

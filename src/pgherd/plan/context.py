@@ -50,9 +50,11 @@ class Context:
     def same_everywhere(self) -> bool:
         """Every group would compute the same from the same rows."""
         known = functions.SAME_EVERYWHERE | functions.AGGREGATES
-        return not self.scope.time and all(
-            name in known for schema, name in self.scope.functions if schema in ("", "pgherd")
-        ) and not any(schema for schema, _ in self.scope.functions)
+        return (
+            not self.scope.time
+            and all(name in known for schema, name in self.scope.functions if schema in ("", "pgherd"))
+            and not any(schema for schema, _ in self.scope.functions)
+        )
 
     def read_groups(self) -> tuple[GroupId, ...]:
         """The groups whose rows a whole-table read of the statement may need, ascending."""

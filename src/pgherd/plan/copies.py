@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
 from pgherd.catalog.model import ClusterMap, GroupId, Table
@@ -30,13 +31,25 @@ class UndefinedColumn(PgherdError):
 def plan_copy(statement: Statement, cluster: ClusterMap, path: Path, plan: Plan) -> AnyPlan:
     """COPY in either direction. Files and programs on the server are group 0's."""
     tree = statement.tree
-    table = cluster.find(tree.relation.relname, tree.relation.schemaname or None, path) if tree.relation.relname else None
+    table = (
+        cluster.find(tree.relation.relname, tree.relation.schemaname or None, path)
+        if tree.relation.relname
+        else None
+    )
     if tree.filename or tree.is_program:
         if table is not None and table.kind in ("single", "view"):
             return OneGroup(
-                why="files of group 0's server", write=True, rows=False, tag="COPY", sql=statement.text, group=ZERO
+                why="files of group 0's server",
+                write=True,
+                rows=False,
+                tag="COPY",
+                sql=statement.text,
+                group=ZERO,
             )
-        raise Refused("COPY with a file on the server is not available here", hint="Use STDIN or STDOUT, or psql's \\copy.")
+        raise Refused(
+            "COPY with a file on the server is not available here",
+            hint="Use STDIN or STDOUT, or psql's \\copy.",
+        )
     if tree.HasField("query"):
         return _out_of_query(statement, cluster, plan)
     if table is None:
@@ -91,7 +104,7 @@ def _columns(tree: Tree, table: Table) -> tuple[str, ...]:
 def _after_direction(statement: Statement, words: tuple[str, str]) -> str:
     """The text behind STDIN or STDOUT: WITH (options) and WHERE."""
     found = tokens(statement.text)
-    for token, following in zip(found, found[1:], strict=False):
+    for token, following in pairwise(found):
         if token.depth == 0 and token.word in ("from", "to") and following.word in words:
             return statement.text[following.end :].strip()
     return ""
@@ -135,7 +148,9 @@ def _out_of(statement: Statement, table: Table, cluster: ClusterMap) -> CopyOut:
     return _copy_out(arms, options, why)
 
 
-def _copy_out(arms: tuple[tuple[GroupId, str], ...], options: dict[str, Any], why: str, *, write: bool = False) -> CopyOut:
+def _copy_out(
+    arms: tuple[tuple[GroupId, str], ...], options: dict[str, Any], why: str, *, write: bool = False
+) -> CopyOut:
     return CopyOut(
         why=why, rows=False, tag="COPY", arms=arms, header=_on(options.get("header")), write=write,
         binary=_format(options) == "binary",
@@ -145,7 +160,11 @@ def _copy_out(arms: tuple[tuple[GroupId, str], ...], options: dict[str, Any], wh
 def _out_of_query(statement: Statement, cluster: ClusterMap, plan: Plan) -> AnyPlan:
     found = tokens(statement.text)
     start = next(token for token in found if token.kind == "open")
-    end = next(token for token in found if token.kind == "close" and token.depth == start.depth and token.start > start.start)
+    end = next(
+        token
+        for token in found
+        if token.kind == "close" and token.depth == start.depth and token.start > start.start
+    )
     inner = plan(parse(statement.text[start.end : end.start])[0])
     tail = statement.text[end.end :]
     options = _options(statement.tree)

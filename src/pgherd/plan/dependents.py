@@ -10,7 +10,8 @@ import postgast.pg_query_pb2 as pb
 
 from pgherd.plan import physical
 from pgherd.plan.context import Context
-from pgherd.plan.reader import read, read_tree, resolve
+from pgherd.plan.naming import resolve
+from pgherd.plan.reader import read, read_tree
 from pgherd.plan.scope import Level, Relation, Vertex
 from pgherd.sql.parse import parse
 from pgherd.sql.tree import find

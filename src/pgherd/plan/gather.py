@@ -16,14 +16,14 @@ from pgherd.catalog.model import GroupId
 from pgherd.plan import aggregates, ordering, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import Context
+from pgherd.plan.naming import is_plain, resolve
 from pgherd.plan.plans import AnyPlan, Federated, Gather
 from pgherd.plan.prune import bound_to, groups_of, key_columns, wanted
-from pgherd.plan.reader import is_plain, resolve
 from pgherd.plan.scope import Level, Relation, Scope, Vertex
 from pgherd.sql.parse import parse
-from pgherd.sql.tree import Tree, find
+from pgherd.sql.tree import Tree
 
-__all__ = ["concatenates", "level_of", "output_count", "plan_gather", "splits_by"]
+__all__ = ["concatenates", "level_of", "plan_gather", "splits_by"]
 
 
 def plan_gather(context: Context, fallback: Federated) -> AnyPlan:
@@ -59,13 +59,16 @@ def _with_arms(
 ) -> Gather:
     tree = arm_tree(context, level)
     base = Gather(
-        why="each group answers for its own shards", arm="", groups=groups, fallback=replace(fallback), tag="SELECT"
+        why="each group answers for its own shards",
+        arm="",
+        groups=groups,
+        fallback=replace(fallback),
+        tag="SELECT",
     )
     if not is_plain_top(level):
         raise NotGathered
-    if level.aggregates or level.tree.group_clause or level.tree.having_clause.WhichOneof("node"):
-        if not _whole_groups(context.scope, level, anchor):
-            return aggregates.plan_partial(context, level, tree, base)
+    if _aggregates(level) and not _whole_groups(context.scope, level, anchor):
+        return aggregates.plan_partial(context, level, tree, base)
     if ordering.needed(level.tree):
         return ordering.plan_ordered(context, level, tree, base)
     return replace(base, arm=physical.written("select_stmt", tree))
@@ -119,9 +122,13 @@ def splits_by(scope: Scope, level: Level, anchor: Relation) -> bool:
     """Whether the level's rows are those of each shard of `anchor`, one after another."""
     if not is_plain(level) or level.tree.distinct_clause or not _holds(scope, level, anchor):
         return False
-    if level.aggregates or level.tree.group_clause or level.tree.having_clause.WhichOneof("node"):
+    if _aggregates(level):
         return _whole_groups(scope, level, anchor)
     return True
+
+
+def _aggregates(level: Level) -> bool:
+    return level.aggregates or bool(level.tree.group_clause or level.tree.having_clause.WhichOneof("node"))
 
 
 def concatenates(context: Context, level: Level, anchor: Relation) -> bool:
@@ -148,7 +155,9 @@ def _holds(scope: Scope, level: Level, anchor: Relation) -> bool:
 
 def _whole_groups(scope: Scope, level: Level, anchor: Relation) -> bool:
     """Whether GROUP BY holds the whole shard key, so that each group of rows lies in one shard."""
-    grouped = [found for node in level.tree.group_clause if (found := _grouped_column(node, level)) is not None]
+    grouped = [
+        found for node in level.tree.group_clause if (found := _grouped_column(node, level)) is not None
+    ]
     assert anchor.table is not None
     for name, kind in key_columns(anchor.table):
         own = Vertex(anchor.number, name)
@@ -172,13 +181,6 @@ def _grouped_column(node: Tree, level: Level) -> Vertex | None:
         return found
     name = node.column_ref.fields[0].string.sval
     named = [one.res_target.val for one in level.tree.target_list if one.res_target.name == name]
-    return resolve(named[0].column_ref, level) if len(named) == 1 and named[0].HasField("column_ref") else None
-
-
-def output_count(scope: Scope) -> int | None:
-    """How many columns the statement answers with, or None if that is not known."""
-    if scope.top is None:
-        return None
-    return ordering.width(scope.top)
-
-
+    return (
+        resolve(named[0].column_ref, level) if len(named) == 1 and named[0].HasField("column_ref") else None
+    )

@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 import postgast.pg_query_pb2 as pb
 
-from pgherd.catalog import keys
-from pgherd.catalog.model import Column, Table
-from pgherd.errors import GeneratedAlways, NullKey, PgherdError, Refused
-from pgherd.plan import gather, physical, reads
-from pgherd.plan.context import ZERO, Context
+from pgherd.catalog.model import Table
+from pgherd.errors import GeneratedAlways, Refused
+from pgherd.plan.context import Context
+from pgherd.plan.insert_queries import plan_insert_select
 from pgherd.plan.plans import (
     AnyPlan,
-    Const,
-    Expr,
-    InsertRow,
-    InsertRows,
-    InsertSelect,
-    KeySource,
-    NewId,
-    Param,
-    Scatter,
-    Text,
 )
-from pgherd.plan.prune import bound_to, wanted
-from pgherd.plan.reader import read, read_tree
+from pgherd.plan.rows import Division, TooManyValues, columns_of, target_of
 from pgherd.plan.scope import Relation, Vertex
-from pgherd.plan.values import fits, read_value
-from pgherd.sql import functions
-from pgherd.sql.parse import parse
-from pgherd.sql.rewrite import HOLE, Edit, apply, quote, word_end
-from pgherd.sql.tokens import Token, byte_offset, tokens
-from pgherd.sql.tree import Tree, find, strings
+from pgherd.sql.tree import Tree
 
-Part = str | Param | NewId | Expr
-_DOT = re.compile(rb"\s*\.\s*")
 _HINT = "Write it as several statements in one transaction."
-
-
-class TooManyValues(PgherdError):
-    """A row has more values than the table, or the list, has columns; or names a column that is not there."""
-
-    sqlstate = "42601"
-
-
-class UndefinedColumn(PgherdError):
-    """INSERT names a column that the table does not have."""
-
-    sqlstate = "42703"
 
 
 def must_divide(context: Context) -> bool:
     """Whether a row's key, or another value in it, must be found before the row can be sent anywhere."""
     tree = context.statement.tree
-    table = _target(context)
+    table = target_of(context)
     _check_generated(tree, table)
     if not tree.HasField("select_stmt"):
         return True
@@ -64,7 +30,10 @@ def must_divide(context: Context) -> bool:
         return False
     if context.needs_zero or tree.override == pb.OVERRIDING_USER_VALUE:
         return True
-    columns = _columns(tree, table, len(select.values_lists[0].list.items))
+    count = len(select.values_lists[0].list.items)
+    if any(len(row.list.items) != count for row in select.values_lists):
+        raise TooManyValues("VALUES lists must all be the same length")
+    columns = columns_of(tree, table, count)
     at = [columns.index(name) if name in columns else -1 for name in table.key]
     if -1 in at:
         return True
@@ -82,28 +51,8 @@ def plan_insert(context: Context) -> AnyPlan:
     if not tree.HasField("select_stmt") or tree.select_stmt.select_stmt.values_lists:
         if tree.HasField("with_clause") or tree.select_stmt.select_stmt.HasField("with_clause"):
             raise Refused("INSERT ... VALUES with a WITH clause must stay within one shard", hint=_HINT)
-        return _Division(context).plan()
-    return _insert_select(context)
-
-
-def _target(context: Context) -> Table:
-    table = next(one for one in context.scope.writes if one.level.tree is context.statement.tree or True).table
-    assert table is not None
-    return table
-
-
-def _columns(tree: Tree, table: Table, count: int) -> list[str]:
-    """The columns that a row's values are for."""
-    named = [col.res_target.name for col in tree.cols]
-    for name in named:
-        if table.column(name) is None:
-            raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
-    columns = named or [column.name for column in table.columns][:count]
-    if count > len(columns):
-        raise TooManyValues("INSERT has more expressions than target columns")
-    if named and count < len(columns):
-        raise TooManyValues("INSERT has more target columns than expressions")
-    return columns
+        return Division(context).plan()
+    return plan_insert_select(context)
 
 
 def _check_generated(tree: Tree, table: Table) -> None:
@@ -119,7 +68,8 @@ def _check_generated(tree: Tree, table: Table) -> None:
         if name not in always:
             continue
         given = any(
-            at < len(row.list.items) and row.list.items[at].WhichOneof("node") != "set_to_default" for row in rows
+            at < len(row.list.items) and row.list.items[at].WhichOneof("node") != "set_to_default"
+            for row in rows
         )
         if given or (not rows and bool(tree.cols)):
             raise GeneratedAlways(
@@ -132,388 +82,18 @@ def _check_generated(tree: Tree, table: Table) -> None:
 def _check_conflict(context: Context) -> None:
     for target, column, edges in context.scope.key_updates:
         own = Vertex(target.number, column)
-        if not any(end == own for edge in edges if isinstance(edge, Vertex) for end in context.scope.reach(edge, _type(target, column))):
+        if not any(
+            end == own
+            for edge in edges
+            if isinstance(edge, Vertex)
+            for end in context.scope.reach(edge, _type(target, column))
+        ):
             raise Refused(
-                "ON CONFLICT DO UPDATE cannot change the shard key", hint="Delete the row and insert it with its new key."
+                "ON CONFLICT DO UPDATE cannot change the shard key",
+                hint="Delete the row and insert it with its new key.",
             )
 
 
 def _type(target: Relation, column: str) -> str:
     found = target.table.column(column) if target.table is not None else None
     return found.type if found is not None else ""
-
-
-# ---- VALUES ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A row's text: character offsets of its values, between `start` (after the bracket) and `end` (before the other)."""
-
-    start: int
-    end: int
-    values: tuple[tuple[int, int], ...]
-
-
-class _Division:
-    """An INSERT ... VALUES being cut into rows."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._tree = context.statement.tree
-        self._text = context.text
-        self._table = _target(context)
-        self._tokens = tokens(self._text)
-        self._default = not self._tree.HasField("select_stmt")
-        self._values_at = self._find_values()
-        spans, self._tail_at = ([], self._tokens[self._values_at].end) if self._default else self._spans()
-        self._spans_ = spans
-        count = len(spans[0].values) if spans else 0
-        self._columns = [] if self._default else _columns(self._tree, self._table, count)
-        self._added = [name for name in self._table.key if name not in self._columns]
-        self._edits = physical.edits(self._text, context.scope, self._space)
-        self._params = [token for token in self._tokens if token.kind == "param"]
-
-    def plan(self) -> InsertRows:
-        """The rows with where their keys come from, and what stands before and behind them."""
-        keyspace = self._table.keyspace
-        assert keyspace is not None
-        nodes = [] if self._default else [row.list.items for row in self._tree.select_stmt.select_stmt.values_lists]
-        rows = tuple(self._row(span, items) for span, items in zip(self._spans_, nodes, strict=True))
-        if self._default:
-            rows = (self._row(_Span(0, 0, ()), []),)
-        return InsertRows(
-            why="its rows are divided by shard key", write=True, rows=self._context.returns, tag="INSERT",
-            head=self._head(), rows_=rows, tail=self._tail(), keyspace=keyspace,
-        )  # fmt: skip
-
-    def _space(self, relation: Relation) -> str | None:
-        if relation.target:
-            return HOLE
-        return physical.everywhere(None)(relation)
-
-    def _find_values(self) -> int:
-        return next(at for at, token in enumerate(self._tokens) if token.word == "values" and token.depth == 0)
-
-    def _spans(self) -> tuple[list[_Span], int]:
-        """The rows between VALUES and the tail."""
-        spans: list[_Span] = []
-        at = self._values_at + 1
-        while True:
-            opening = self._tokens[at]
-            cuts = [opening.end]
-            at += 1
-            while not (self._tokens[at].kind == "close" and self._tokens[at].depth == opening.depth):
-                if self._tokens[at].kind == "comma" and self._tokens[at].depth == opening.depth + 1:
-                    cuts += [self._tokens[at].start, self._tokens[at].end]
-                at += 1
-            closing = self._tokens[at]
-            cuts.append(closing.start)
-            spans.append(_Span(opening.end, closing.start, tuple(zip(cuts[::2], cuts[1::2], strict=True))))
-            at += 1
-            if at >= len(self._tokens) or self._tokens[at].kind != "comma":
-                return spans, closing.end
-            at += 1
-
-    # ---- rows ----
-
-    def _row(self, span: _Span, nodes: object) -> InsertRow:
-        items = list(nodes)  # type: ignore[call-overload]
-        sources: dict[str, KeySource] = {}
-        parts: list[Part] = ["("]
-        for at, (name, node) in enumerate(zip(self._columns, items, strict=False)):
-            start, end = span.values[at]
-            found = self._value(name, node, start, end, sources)
-            parts += [", "] if at else []
-            parts += found
-        if len(items) != len(self._columns):
-            raise TooManyValues("VALUES lists must all be the same length")
-        for at, name in enumerate(self._added):
-            source = self._generated(self._column(name))
-            sources[name] = source
-            parts += [", ", source] if at or self._columns else [source]
-        parts.append(")")
-        return InsertRow(parts=_joined(parts), key=tuple(sources[name] for name in self._table.key))
-
-    def _column(self, name: str) -> Column:
-        column = self._table.column(name)
-        if column is None:
-            raise UndefinedColumn(f'column "{name}" of relation "{self._table.name}" does not exist')
-        return column
-
-    def _value(self, name: str, node: Tree, start: int, end: int, sources: dict[str, KeySource]) -> list[Part]:
-        """One value's parts; a key column's source goes into `sources`."""
-        column = self._column(name)
-        kind = node.WhichOneof("node")
-        default = kind == "set_to_default" or (
-            self._tree.override == pb.OVERRIDING_USER_VALUE and (column.cluster_id or column.always)
-        )
-        if name not in self._table.key:
-            if default:
-                return ["DEFAULT"]
-            if kind in ("a_const", "param_ref") or not self._evaluate_first(node):
-                return self._cut(start, end)
-            return [self._expression(node, column, start, end)]
-        if default:
-            source = sources[name] = self._generated(column)
-            return [source]
-        source = sources[name] = self._key(node, column, start, end)
-        return [source] if isinstance(source, Expr) else self._cut(start, end)
-
-    def _key(self, node: Tree, column: Column, start: int, end: int) -> Param | Const | Expr:
-        value = read_value(node)
-        if value is None or not fits(value, column.type, self._context.param_types):
-            return self._expression(node, column, start, end)
-        if isinstance(value.source, Param):
-            return value.source
-        if value.source.text is None:
-            raise _null_key(column, self._table)
-        try:
-            keys.decode_text(column.type, value.source.text)
-        except keys.Undecodable:
-            return self._expression(node, column, start, end)
-        return value.source
-
-    def _generated(self, column: Column) -> NewId | Expr:
-        if column.cluster_id:
-            return NewId()
-        if column.default is None:
-            raise _null_key(column, self._table)
-        zero = "nextval(" in column.default
-        return Expr(f"CAST(({column.default}) AS {column.type})", zero=zero)
-
-    def _evaluate_first(self, node: Tree) -> bool:
-        """Subqueries would read one shard only, and sequences one group's: such a value is computed beforehand."""
-        for call in find(node, "FuncCall"):
-            if strings(call.funcname)[-1] in functions.GROUP_ZERO:
-                return True
-        return any(True for _ in find(node, "SubLink"))
-
-    def _expression(self, node: Tree, column: Column, start: int, end: int) -> Expr:
-        inside = [one for one in self._context.scope.relations if one.table is not None and not one.target]
-        single = any(one.kind in ("single", "unknown", "catalog") for one in inside)
-        zero = single or any(strings(call.funcname)[-1] in functions.GROUP_ZERO for call in find(node, "FuncCall"))
-        numbers: dict[int, int] = {}
-        parts = self._cut(start, end)
-        text = "".join(
-            part if isinstance(part, str) else f"${numbers.setdefault(part.number, len(numbers) + 1)}"
-            for part in parts
-            if isinstance(part, str | Param)
-        )
-        whole = bool(inside) and any(True for _ in find(node, "SubLink"))
-        return Expr(
-            f"CAST(({text.strip()}) AS {column.type})",
-            tuple(numbers),
-            zero=zero,
-            reads=self._context.read_groups() if whole else (),
-        )
-
-    # ---- text ----
-
-    def _cut(self, start: int, end: int) -> list[Part]:
-        """Text from character `start` to `end`, rewritten, cut at its parameters."""
-        parts: list[Part] = []
-        at = start
-        for token in self._params:
-            if start <= token.start < end:
-                parts += [self._plain(at, token.start), Param(int(self._text[token.start + 1 : token.end]))]
-                at = token.end
-        parts.append(self._plain(at, end))
-        if isinstance(parts[0], str):
-            parts[0] = parts[0].lstrip()
-        if isinstance(parts[-1], str):
-            parts[-1] = parts[-1].rstrip()
-        return [part for part in parts if part != ""]
-
-    def _plain(self, start: int, end: int) -> str:
-        if not self._edits or self._text.isascii():
-            here = [edit for edit in self._edits if edit.start >= start and edit.end <= end]
-            return apply(self._text, here, start, end) if here else self._text[start:end]
-        return apply(self._text, self._edits, byte_offset(self._text, start), byte_offset(self._text, end))
-
-    def _head(self) -> Text:
-        values = self._tokens[self._values_at]
-        before = self._tokens[self._values_at - 1]
-        end = before.start if self._default else values.start
-        inserted = [*self._columns, *self._added]
-        head = self._plain(0, end).rstrip()
-        if self._default:
-            return _text(f"{head} ({', '.join(map(quote, inserted))}) VALUES ")
-        if self._added and self._tree.cols:
-            close = next(one for one in reversed(self._tokens[: self._values_at]) if one.kind == "close")
-            added = "".join(f", {quote(name)}" for name in self._added)
-            head = f"{self._plain(0, close.start)}{added}{self._plain(close.start, end)}".rstrip()
-        elif self._added:
-            at = self._override_at() or end
-            listed = f" ({', '.join(map(quote, inserted))}) "
-            head = f"{self._plain(0, at).rstrip()}{listed}{self._plain(at, end)}".rstrip()
-        return _text(f"{head} VALUES ")
-
-    def _override_at(self) -> int | None:
-        found = (one.start for one in self._tokens[: self._values_at] if one.word == "overriding" and one.depth == 0)
-        return next(found, None)
-
-    def _tail(self) -> tuple[str | Param, ...]:
-        if self._tail_at >= len(self._text.rstrip()):
-            return ()
-        start = byte_offset(self._text, self._tail_at)
-        target = self._context.scope.writes[0]
-        self._edits = [edit for edit in self._edits if edit.start < start or HOLE not in edit.text]
-        for ref, relation in self._context.scope.qualified:
-            if relation is target and ref.location >= start:
-                data = self._text.encode()
-                dot = _DOT.match(data, word_end(self._text, ref.location))
-                assert dot is not None
-                self._edits.append(Edit(ref.location, dot.end(), ""))
-        parts = self._cut(self._tail_at, len(self._text))
-        return (" ", *(part for part in parts if isinstance(part, str | Param)))
-
-
-def _null_key(column: Column, table: Table) -> NullKey:
-    return NullKey(
-        f'null value in column "{column.name}" of relation "{table.name}" violates not-null constraint',
-        hint="It is part of the shard key: give it a value.",
-    )
-
-
-def _text(text: str) -> Text:
-    return Text(pieces=tuple(text.split(HOLE)))
-
-
-def _joined(parts: list[Part]) -> tuple[Part, ...]:
-    """Neighbouring texts as one."""
-    found: list[Part] = []
-    for part in parts:
-        if isinstance(part, str) and found and isinstance(found[-1], str):
-            found[-1] += part
-        else:
-            found.append(part)
-    return tuple(found)
-
-
-# ---- SELECT ------------------------------------------------------------------------------------------------------
-
-
-def _insert_select(context: Context) -> AnyPlan:
-    tree = context.statement.tree
-    if tree.override == pb.OVERRIDING_USER_VALUE:
-        raise Refused("OVERRIDING USER VALUE is not available here", hint="Leave the identity column out of the list.")
-    shard_by_shard = _by_shard(context)
-    if shard_by_shard is not None:
-        return shard_by_shard
-    if tree.HasField("with_clause") or len(context.scope.writes) > 1:
-        raise Refused("INSERT ... SELECT with a WITH clause before INSERT must stay within one shard", hint="Put WITH before SELECT.")
-    return _divide_query(context)
-
-
-def _by_shard(context: Context) -> Scatter | None:
-    """Each shard's new rows come from its own rows."""
-    scope = context.scope
-    target = scope.writes[0]
-    sources = [one for one in scope.distributed if not one.target]
-    if context.touches_zero or context.needs_zero or len(scope.writes) > 1 or not sources:
-        return None
-    if any(one.table is not None and one.table.distributed_view for one in scope.relations):
-        return None
-    level = gather.level_of(scope, context.statement.tree.select_stmt.select_stmt)
-    for anchor in sources:
-        if level is None or not gather.splits_by(scope, level, anchor):
-            continue
-        if all(bound_to(scope, one, anchor) for one in scope.distributed):
-            shards = tuple(shard.id for shard in wanted(scope, anchor, context.cluster))
-            return Scatter(
-                why="each shard's new rows come from its own", write=True, rows=context.returns, tag="INSERT",
-                text=physical.shard_text(context.text, scope), shards=shards,
-            )  # fmt: skip
-    _ = target
-    return None
-
-
-def _divide_query(context: Context) -> InsertSelect:
-    tree, table = context.statement.tree, _target(context)
-    start, end = _source_span(context.text, tree)
-    source = context.text[start:end]
-    tail = context.text[end:].strip()
-    if any(token.kind == "param" for token in tokens(tail)):
-        raise Refused("parameters behind the query of an INSERT ... SELECT are not available", hint="Write constants.")
-    found = parse(source)[0]
-    scope = read(found, context.cluster, context.path)
-    count = len(scope.top.tree.target_list) if scope.top is not None else 0
-    columns = [col.res_target.name for col in tree.cols] or _as_many(table, found, context, count)
-    wrapped = _wrapped(source, table, columns)
-    columns += [name for name in table.key if name not in columns]
-    inner = parse(wrapped)[0]
-    inner_scope = read(inner, context.cluster, context.path)
-    plan = reads.plan_select(Context(inner, context.cluster, context.path, context.param_types, inner_scope))
-    alias = f" AS {quote(tree.relation.alias.aliasname)}" if tree.relation.alias.aliasname else ""
-    schema = physical.quoted_schema(HOLE, table.schema)
-    head = f"INSERT INTO {schema}.{quote(table.name)}{alias} ({', '.join(map(quote, columns))})"
-    return InsertSelect(
-        why="the query's rows are divided by shard key", write=True, rows=context.returns, tag="INSERT",
-        source=plan, table=table, columns=tuple(columns), head=_text(head), tail=tail,
-    )  # fmt: skip
-
-
-def _as_many(table: Table, source: object, context: Context, count: int) -> list[str]:
-    """Without a column list, the query's columns are for the table's first ones."""
-    reader = read_tree("select_stmt", source.tree, context.cluster, context.path)  # type: ignore[attr-defined]
-    star = reader.top is None or any(
-        True for ref in find(reader.top.tree, "ColumnRef") if ref.fields[-1].WhichOneof("node") == "a_star"
-    )
-    if star:
-        from pgherd.plan.gather import output_count
-
-        count = output_count(reader) or len(table.columns)
-    return [column.name for column in table.columns][:count]
-
-
-def _wrapped(source: str, table: Table, columns: list[str]) -> str:
-    """The query with each column cast to the type that it is inserted as, and missing key columns added."""
-    aliases = ", ".join(f"c{number}" for number in range(1, len(columns) + 1))
-    casts: list[str] = []
-    for number, name in enumerate(columns, 1):
-        column = table.column(name)
-        if column is None:
-            raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
-        casts.append(f"CAST(q.c{number} AS {column.type}) AS {quote(name)}")
-    for name in table.key:
-        if name not in columns:
-            column = table.column(name)
-            assert column is not None
-            if column.default is None and not column.cluster_id:
-                raise _null_key(column, table)
-            default = "pgherd.next_id()" if column.cluster_id else column.default
-            casts.append(f"CAST(({default}) AS {column.type}) AS {quote(name)}")
-    return f"SELECT {', '.join(casts)} FROM ({source}) AS q({aliases})"
-
-
-def _source_span(text: str, tree: Tree) -> tuple[int, int]:
-    """Character offsets of the query inside INSERT INTO t (columns) query ON CONFLICT ... RETURNING ..."""
-    found = tokens(text)
-    at = next(number for number, token in enumerate(found) if token.word == "into") + 1
-    at += 3 if text[found[at + 1].start] == "." else 1
-    if found[at].word == "as":
-        at += 2
-    elif tree.relation.alias.aliasname:
-        at += 1
-    if tree.cols:
-        opening = found[at]
-        at = next(n for n, token in enumerate(found) if n > at and token.kind == "close" and token.depth == opening.depth) + 1
-    if found[at].word == "overriding":
-        at += 3
-    return found[at].start, _tail_start(text, tree, found[at:])
-
-
-def _tail_start(text: str, tree: Tree, found: list[Token]) -> int:
-    outer = [token for token in found if token.depth == found[0].depth]
-    if tree.HasField("on_conflict_clause"):
-        return next(
-            one.start
-            for one, following in zip(reversed(outer), [None, *reversed(outer)], strict=False)
-            if one.word == "on" and following is not None and following.word == "conflict"
-        )
-    if tree.HasField("returning_clause"):
-        return next(token.start for token in reversed(outer) if token.word == "returning")
-    return len(text)
-
-

@@ -141,7 +141,8 @@ def create_table_as(statement: Statement, cluster: ClusterMap, path: Path) -> An
 
 def _reads(scope: Scope, cluster: ClusterMap) -> tuple[GroupId, ...]:
     whole = any(
-        one.table is not None and (one.kind == "distributed" or one.table.distributed_view) for one in scope.relations
+        one.table is not None and (one.kind == "distributed" or one.table.distributed_view)
+        for one in scope.relations
     )
     return tuple(sorted(cluster.groups)) if whole else ()
 
@@ -181,4 +182,6 @@ def listen(statement: Statement, cluster: ClusterMap, path: Path) -> OneGroup:
 
 def do_block(statement: Statement, cluster: ClusterMap, path: Path) -> OneGroup:
     """DO: on group 0; the tables that it names are group 0's."""
-    return OneGroup(why="code blocks run on group 0", write=True, rows=False, tag="DO", sql=statement.text, group=ZERO)
+    return OneGroup(
+        why="code blocks run on group 0", write=True, rows=False, tag="DO", sql=statement.text, group=ZERO
+    )

@@ -76,7 +76,9 @@ def _new_value(column: Column, value: Tree | None, target: str) -> Any:
     if value is not None and value.HasField("set_to_default"):
         value = parse(f"SELECT {column.default or 'NULL'}")[0].tree.target_list[0].res_target.val
     if value is not None and column.always:
-        raise Refused(f'column "{column.name}" can only be updated to DEFAULT', hint="It is GENERATED ALWAYS.")
+        raise Refused(
+            f'column "{column.name}" can only be updated to DEFAULT', hint="It is GENERATED ALWAYS."
+        )
     shape = f"SELECT CAST({quote(target)}.{quote(column.name)} AS {column.type}) AS {quote(column.name)}"
     node = pb.Node()
     node.CopyFrom(parse(shape)[0].tree.target_list[0])
@@ -95,8 +97,9 @@ def _returning(tree: Tree, target: str) -> str:
     clause = tree.returning_clause
     names = {ref.fields[-2].string.sval for ref in find(clause, "ColumnRef") if len(ref.fields) > 1}
     if clause.options or names - {target} or any(True for _ in find(clause, "ParamRef")):
-        raise Refused("RETURNING of an UPDATE that changes the shard key is too involved", hint="Return plain columns.")
+        raise Refused(
+            "RETURNING of an UPDATE that changes the shard key is too involved", hint="Return plain columns."
+        )
     result = pb.ParseResult()
     result.stmts.add().stmt.select_stmt.target_list.extend(clause.exprs)
     return "RETURNING " + postgast.deparse(result).removeprefix("SELECT ")
-

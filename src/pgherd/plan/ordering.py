@@ -10,8 +10,8 @@ import postgast.pg_query_pb2 as pb
 from pgherd.plan import combining, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import Context
+from pgherd.plan.naming import resolve
 from pgherd.plan.plans import Gather
-from pgherd.plan.reader import resolve
 from pgherd.plan.scope import Level
 from pgherd.sql.tree import Tree, find, strings
 
@@ -24,12 +24,6 @@ def needed(tree: Tree) -> bool:
         or tree.limit_count.WhichOneof("node")
         or tree.limit_offset.WhichOneof("node")
     )
-
-
-def width(level: Level) -> int | None:
-    """The number of output columns, stars counted out, or None."""
-    names = output_names(level)
-    return None if names is None else len(names)
 
 
 def output_names(level: Level) -> list[str] | None:

@@ -103,7 +103,9 @@ def _plan_data(
         try:
             return writes.plan_write(context)
         except physical.Unfaithful as error:
-            raise Refused("this write over several groups is too involved", hint="Write it in plainer SQL.") from error
+            raise Refused(
+                "this write over several groups is too involved", hint="Write it in plainer SQL."
+            ) from error
     return reads.plan_select(context)
 
 
@@ -114,12 +116,16 @@ def _definition(statement: Statement) -> AnyPlan:
             hint="It concerns one server: connect to that server itself.",
         )
     if statement.kind in ("create_stmt", "view_stmt", "create_seq_stmt"):
-        relation = statement.tree.view if statement.kind == "view_stmt" else (
-            statement.tree.relation if statement.kind == "create_stmt" else statement.tree.sequence
+        relation = (
+            statement.tree.view
+            if statement.kind == "view_stmt"
+            else (statement.tree.relation if statement.kind == "create_stmt" else statement.tree.sequence)
         )
         if relation.relpersistence == "t" or relation.schemaname == "pg_temp":
             return OneGroup(
                 why="temporary: on the session's own connection to group 0", write=True, pin=True, rows=False,
                 tag="CREATE", sql=statement.text, group=ZERO,
             )  # fmt: skip
-    return Ddl(why="a definition: carried out in every group", write=True, rows=False, tag="", statement=statement)
+    return Ddl(
+        why="a definition: carried out in every group", write=True, rows=False, tag="", statement=statement
+    )

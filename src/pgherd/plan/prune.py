@@ -31,7 +31,9 @@ def fixed_key(
     relations = scope.distributed
     first = relations[0].table
     assert first is not None
-    if first.keyspace is None or any(one.table is None or one.table.keyspace != first.keyspace for one in relations):
+    if first.keyspace is None or any(
+        one.table is None or one.table.keyspace != first.keyspace for one in relations
+    ):
         return None
     found = [_sources(scope, one, param_types) for one in relations]
     if any(not column for columns in found for column in columns):
@@ -72,12 +74,16 @@ def _understood(value: Value, kind: str) -> bool:
     return True
 
 
-def _one_shard(found: list[list[list[Source]]], keyspace: Keyspace) -> tuple[KeyspaceId, tuple[Source, ...]] | None:
+def _one_shard(
+    found: list[list[list[Source]]], keyspace: Keyspace
+) -> tuple[KeyspaceId, tuple[Source, ...]] | None:
     """Different constants that all lie in one shard."""
     shards: set[ShardId] = set()
     first: tuple[Source, ...] | None = None
     for columns in found:
-        key = tuple(next((one for one in column if isinstance(one, Const) and one.text), None) for column in columns)
+        key = tuple(
+            next((one for one in column if isinstance(one, Const) and one.text), None) for column in columns
+        )
         if None in key:
             return None
         shard = keyspace.locate(constant_key(tuple(one for one in key if one is not None), keyspace))

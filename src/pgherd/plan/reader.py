@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import postgast.pg_query_pb2 as pb
 
 from pgherd.catalog.model import ClusterMap
 from pgherd.errors import Refused
+from pgherd.plan.expressions import Ctes, ExpressionReader
+from pgherd.plan.naming import (
+    add_output,
+    column_in,
+    common_columns,
+    foreign_kind,
+    is_plain,
+    is_star,
+    numbers,
+    plain_name,
+    renamed,
+    resolve,
+)
 from pgherd.plan.scope import Derived, Edge, Level, Relation, RelationKind, Scope, Vertex
 from pgherd.plan.values import Within, read_value
-from pgherd.sql import functions
 from pgherd.sql.statement import Statement
-from pgherd.sql.tree import Tree, children, find, strings
+from pgherd.sql.tree import Tree, strings
 
-Ctes = dict[str, Derived]
-
-_SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 _COMPARED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}  # operator -> with sides exchanged
-_TIME_WORDS = frozenset({"now", "today", "tomorrow", "yesterday"})
-_TIME_OPS_END = pb.SQLValueFunctionOp.SVFOP_LOCALTIMESTAMP_N
 
 
 def read(statement: Statement, cluster: ClusterMap, path: tuple[str, ...]) -> Scope:
@@ -34,30 +41,18 @@ def read_tree(kind: str, tree: Tree, cluster: ClusterMap, path: tuple[str, ...])
     derived = reader.query(kind, tree, None, {})
     reader.finish()
     reader.scope.top = derived.level
+    reader.scope.columns = derived.columns
     return reader.scope
 
 
-class Reader:
+class Reader(ExpressionReader):
     """One walk. `query` reads any kind of level; `finish` adds what depends on the whole statement."""
 
     def __init__(self, cluster: ClusterMap, path: tuple[str, ...]) -> None:
-        self.scope = Scope()
+        super().__init__()
         self._cluster = cluster
         self._path = path
         self._pushdowns: list[tuple[Derived, Vertex, Vertex]] = []
-        self._ctes: Ctes = {}
-        self._handlers: dict[str, Callable[[Tree, Level], None]] = {
-            "column_ref": self._column,
-            "param_ref": self._param,
-            "a_const": self._const,
-            "func_call": self._function,
-            "sub_link": self._sublink,
-            "select_stmt": self._subselect,
-            "sqlvalue_function": self._sql_value,
-            "json_object_agg": self._json_aggregate,
-            "json_array_agg": self._json_aggregate,
-            "locking_clause": self._ignore,
-        }
 
     def finish(self) -> None:
         """A CTE used once is restricted by what its one user asks of it; one used twice is not."""
@@ -69,11 +64,11 @@ class Reader:
 
     def query(self, kind: str, tree: Tree, outer: Level | None, ctes: Ctes) -> Derived:
         """Read one level of any kind, with the CTEs that it may name."""
-        before = self._ctes
-        self._ctes = ctes
+        before = self.ctes
+        self.ctes = ctes
         try:
             if tree.HasField("with_clause"):
-                self._ctes = self._with(tree.with_clause, outer, ctes)
+                self.ctes = self._with(tree.with_clause, outer, ctes)
             match kind:
                 case "select_stmt":
                     return self._select(tree, outer)
@@ -88,7 +83,7 @@ class Reader:
                 case _:
                     raise Refused(f"{kind} cannot be used here")
         finally:
-            self._ctes = before
+            self.ctes = before
 
     def _with(self, clause: Tree, outer: Level | None, ctes: Ctes) -> Ctes:
         found = dict(ctes)
@@ -102,7 +97,7 @@ class Reader:
             derived.writes = kind != "select_stmt"
             if itself.references:
                 derived = Derived(columns=derived.columns, recursive=True, level=derived.level)
-            found[cte.ctename] = _renamed(derived, strings(cte.aliascolnames))
+            found[cte.ctename] = renamed(derived, strings(cte.aliascolnames))
         return found
 
     def _select(self, stmt: Tree, outer: Level | None) -> Derived:
@@ -113,8 +108,14 @@ class Reader:
             return self._values(stmt, level)
         for item in stmt.from_clause:
             self._from(item, level, nullable=False)
-        self._conditions(stmt.where_clause, level, _numbers(level.relations))
-        for nodes in (stmt.target_list, stmt.group_clause, stmt.distinct_clause, stmt.sort_clause, stmt.window_clause):
+        self._conditions(stmt.where_clause, level, numbers(level.relations))
+        for nodes in (
+            stmt.target_list,
+            stmt.group_clause,
+            stmt.distinct_clause,
+            stmt.sort_clause,
+            stmt.window_clause,
+        ):
             for node in nodes:
                 self.visit(node, level)
         for node in (stmt.having_clause, stmt.limit_count, stmt.limit_offset):
@@ -126,8 +127,8 @@ class Reader:
         return self._output(stmt.target_list, level)
 
     def _set_operation(self, stmt: Tree, level: Level) -> Derived:
-        left = self.query("select_stmt", stmt.larg, level.outer, self._ctes)
-        self.query("select_stmt", stmt.rarg, level.outer, self._ctes)
+        left = self.query("select_stmt", stmt.larg, level.outer, self.ctes)
+        self.query("select_stmt", stmt.rarg, level.outer, self.ctes)
         for node in (*stmt.sort_clause, stmt.limit_count, stmt.limit_offset):
             self.visit(node, level)
         return Derived(columns=left.columns, level=level)
@@ -151,7 +152,7 @@ class Reader:
         self._writes(target)
         source: Derived | None = None
         if stmt.HasField("select_stmt"):
-            source = self.query("select_stmt", stmt.select_stmt.select_stmt, outer, self._ctes)
+            source = self.query("select_stmt", stmt.select_stmt.select_stmt, outer, self.ctes)
         if source is not None and target.table is not None:
             names = [col.res_target.name for col in stmt.cols] or [one.name for one in target.table.columns]
             for name, column in zip(names, source.columns or (), strict=False):
@@ -180,7 +181,7 @@ class Reader:
         self._writes(target)
         for item in stmt.from_clause:
             self._from(item, level, nullable=False)
-        self._conditions(stmt.where_clause, level, _numbers(level.relations))
+        self._conditions(stmt.where_clause, level, numbers(level.relations))
         self._assignments(stmt.target_list, target, level)
         return self._returning(stmt, level)
 
@@ -189,7 +190,7 @@ class Reader:
         self._writes(self._table(stmt.relation, level, nullable=False))
         for item in stmt.using_clause:
             self._from(item, level, nullable=False)
-        self._conditions(stmt.where_clause, level, _numbers(level.relations))
+        self._conditions(stmt.where_clause, level, numbers(level.relations))
         return self._returning(stmt, level)
 
     def _merge(self, stmt: Tree, outer: Level | None) -> Derived:
@@ -203,7 +204,7 @@ class Reader:
         if pb.MERGE_WHEN_NOT_MATCHED_BY_SOURCE not in kinds:
             allowed.add(target.number)
         if pb.MERGE_WHEN_NOT_MATCHED_BY_TARGET not in kinds:
-            allowed |= _numbers(sources)
+            allowed |= numbers(sources)
         self._conditions(stmt.join_condition, level, allowed)
         for clause in clauses:
             self.visit(clause.condition, level)
@@ -218,7 +219,9 @@ class Reader:
             self.visit(node, level)
         if target.table is None:
             return
-        names = [col.res_target.name for col in clause.target_list] or [one.name for one in target.table.columns]
+        names = [col.res_target.name for col in clause.target_list] or [
+            one.name for one in target.table.columns
+        ]
         given = dict(zip(names, clause.values, strict=False))
         for column in target.table.key:
             edges = self._edges_of(given[column], level) if column in given else []
@@ -273,14 +276,16 @@ class Reader:
     def _table(self, var: Tree, level: Level, *, nullable: bool) -> Relation:
         name, schema = var.relname, var.schemaname or None
         if var.catalogname:
-            raise Refused("cross-database references are not implemented", hint="Leave out the database's name.")
+            raise Refused(
+                "cross-database references are not implemented", hint="Leave out the database's name."
+            )
         visible = var.alias.aliasname or name
-        cte = self._ctes.get(name) if schema is None else None
+        cte = self.ctes.get(name) if schema is None else None
         if cte is not None:
             cte.references += 1
             return self._derived(visible, cte, level, var.alias, nullable=nullable, is_cte=True)
         table = self._cluster.find(name, schema, self._path)
-        kind: RelationKind = table.kind if table is not None else _foreign_kind(schema, name)
+        kind: RelationKind = table.kind if table is not None else foreign_kind(schema, name)
         relation = self._relation(visible, kind, level, nullable=nullable)
         relation.table, relation.node, relation.schema, relation.at = table, var, schema, var.location
         names = strings(var.alias.colnames)
@@ -293,9 +298,11 @@ class Reader:
 
     def _from_subselect(self, item: Tree, level: Level, *, nullable: bool) -> Relation:
         outer = level if item.lateral else level.outer
-        derived = self.query("select_stmt", item.subquery.select_stmt, outer, self._ctes)
+        derived = self.query("select_stmt", item.subquery.select_stmt, outer, self.ctes)
         derived.references = 1
-        relation = self._derived(item.alias.aliasname, derived, level, item.alias, nullable=nullable, is_cte=False)
+        relation = self._derived(
+            item.alias.aliasname, derived, level, item.alias, nullable=nullable, is_cte=False
+        )
         relation.lateral = item.lateral
         return relation
 
@@ -305,7 +312,7 @@ class Reader:
         relation = self._relation(name, "derived", level, nullable=nullable)
         relation.is_cte = is_cte
         origin = derived
-        derived = relation.derived = _renamed(derived, strings(alias.colnames))
+        derived = relation.derived = renamed(derived, strings(alias.colnames))
         for column, sources in derived.sources.items():
             here = Vertex(relation.number, column)
             for source in sources:
@@ -328,12 +335,12 @@ class Reader:
         left = self._from(join.larg, level, nullable=nullable or kind in (pb.JOIN_RIGHT, pb.JOIN_FULL))
         right = self._from(join.rarg, level, nullable=nullable or kind in (pb.JOIN_LEFT, pb.JOIN_FULL))
         sides = {pb.JOIN_INNER: [*left, *right], pb.JOIN_LEFT: right, pb.JOIN_RIGHT: left}.get(kind, [])
-        allowed = _numbers(sides)
+        allowed = numbers(sides)
         both = Level(level.outer, None, [*left, *right], level.merged)
         self._conditions(join.quals, both, allowed)
-        names = strings(join.using_clause) or (_common(left, right) if join.is_natural else ())
+        names = strings(join.using_clause) or (common_columns(left, right) if join.is_natural else ())
         for name in names:
-            one, other = _column_in(name, left, level), _column_in(name, right, level)
+            one, other = column_in(name, left, level), column_in(name, right, level)
             self._equate(one, other, allowed)
             level.merged[name] = {pb.JOIN_RIGHT: other, pb.JOIN_FULL: None}.get(kind, one)
         return [*left, *right]
@@ -347,7 +354,11 @@ class Reader:
             for part in node.bool_expr.args:
                 self._conditions(part, level, allowed)
             return
-        if kind == "sub_link" and node.sub_link.sub_link_type == pb.ANY_SUBLINK and not node.sub_link.oper_name:
+        if (
+            kind == "sub_link"
+            and node.sub_link.sub_link_type == pb.ANY_SUBLINK
+            and not node.sub_link.oper_name
+        ):
             self._in_subselect(node.sub_link, level, allowed)
             return
         if kind == "a_expr":
@@ -399,14 +410,18 @@ class Reader:
     def _in_subselect(self, link: Tree, level: Level, allowed: set[int]) -> None:
         """`x IN (SELECT y ...)` as a conjunct: a semi-join on x = y."""
         self.visit(link.testexpr, level)
-        derived = self.query("select_stmt", link.subselect.select_stmt, level, self._ctes)
+        derived = self.query("select_stmt", link.subselect.select_stmt, level, self.ctes)
         derived.references = 1
         holder = Level(level, None)
         relation = self._derived("", derived, holder, pb.Alias(), nullable=False, is_cte=False)
         row = link.testexpr.WhichOneof("node") == "row_expr"
         tested = link.testexpr.row_expr.args if row else [link.testexpr]
-        for node, column in zip(tested, relation.derived.columns or () if relation.derived else (), strict=False):
-            self._equate(self._edge(node, level), Vertex(relation.number, column), allowed | {relation.number})
+        for node, column in zip(
+            tested, relation.derived.columns or () if relation.derived else (), strict=False
+        ):
+            self._equate(
+                self._edge(node, level), Vertex(relation.number, column), allowed | {relation.number}
+            )
 
     def _equate(self, one: Edge | None, other: Edge | None, allowed: set[int]) -> None:
         if one is None or other is None:
@@ -431,10 +446,10 @@ class Reader:
         derived = Derived(columns=[], level=level)
         for node in targets:
             target = node.res_target
-            if target.val.WhichOneof("node") == "column_ref" and _is_star(target.val.column_ref):
+            if target.val.WhichOneof("node") == "column_ref" and is_star(target.val.column_ref):
                 self._star(target.val.column_ref, level, derived)
                 continue
-            _add(derived, target.name or _plain_name(target.val), self._edges_of(target.val, level))
+            add_output(derived, target.name or plain_name(target.val), self._edges_of(target.val, level))
         return derived
 
     def _star(self, ref: Tree, level: Level, derived: Derived) -> None:
@@ -452,206 +467,4 @@ class Reader:
                     if name in (derived.columns or ()):
                         continue  # USING: both sides' columns are one
                     vertex = level.merged[name]
-                _add(derived, name, [] if vertex is None else [vertex])
-
-    # ---- expressions ---------------------------------------------------------------------------------
-
-    def visit(self, node: Tree, level: Level) -> None:
-        """Read whatever matters in an expression: functions, subqueries, parameters, long column names."""
-        kind = node.WhichOneof("node")
-        if kind is None:
-            return
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            handler(getattr(node, kind), level)
-        else:
-            self.visit_inside(getattr(node, kind), level)
-
-    def visit_inside(self, message: Tree, level: Level, leave: str = "") -> None:
-        """`visit` all that lies directly inside."""
-        left = getattr(message, leave) if leave else None
-        for child in children(message):
-            if child is left:
-                continue
-            name = child.DESCRIPTOR.name
-            if name == "Node":
-                self.visit(child, level)
-            elif name == "SelectStmt":
-                self._subselect(child, level)
-            elif name not in ("TypeName", "Alias"):
-                self.visit_inside(child, level)
-
-    def _column(self, ref: Tree, level: Level) -> None:
-        fields = ref.fields
-        if len(fields) >= 3:
-            names = strings(fields)
-            relation = _find_relation(names[1], level, names[0])
-            if relation is not None:
-                self.scope.qualified.append((ref, relation))
-        if fields[-1].string.sval in _SYSTEM_COLUMNS:
-            self.scope.system_columns = True
-
-    def _param(self, ref: Tree, level: Level) -> None:
-        self.scope.parameters.add(ref.number)
-
-    def _const(self, const: Tree, level: Level) -> None:
-        if const.sval.sval.lower() in _TIME_WORDS:
-            self.scope.time = True
-
-    def _ignore(self, clause: Tree, level: Level) -> None:
-        pass
-
-    def _function(self, call: Tree, level: Level) -> None:
-        names = strings(call.funcname)
-        schema, name = ("", names[0]) if len(names) == 1 else (names[-2], names[-1])
-        self.scope.functions.append(("" if schema == "pg_catalog" else schema, name))
-        if call.HasField("over"):
-            level.windows = True
-        elif name in functions.AGGREGATES or call.agg_within_group:
-            level.aggregates = True
-            self._aggregate_of_outer(call, level)
-        elif names[0] != "pgherd" and name not in functions.KNOWN and name not in functions.GROUP_ZERO:
-            level.unknown_functions = True
-        self.visit_inside(call, level)
-
-    def _aggregate_of_outer(self, call: Tree, level: Level) -> None:
-        """An aggregate over columns of an outer level alone belongs to that level."""
-        refs = [resolve(ref, level) for ref in find(call, "ColumnRef")]
-        own = {relation.number for relation in level.relations}
-        if refs and level.outer is not None and not any(v is not None and v.relation in own for v in refs):
-            outer: Level | None = level.outer
-            while outer is not None:
-                outer.outer_aggregate = True
-                outer = outer.outer
-
-    def _json_aggregate(self, node: Tree, level: Level) -> None:
-        level.aggregates = True
-        level.unknown_functions = True
-        self.visit_inside(node, level)
-
-    def _sql_value(self, node: Tree, level: Level) -> None:
-        if node.op <= _TIME_OPS_END:
-            self.scope.time = True
-
-    def _sublink(self, link: Tree, level: Level) -> None:
-        self.visit(link.testexpr, level)
-        self.query("select_stmt", link.subselect.select_stmt, level, self._ctes)
-
-    def _subselect(self, stmt: Tree, level: Level) -> None:
-        self.query("select_stmt", stmt, level, self._ctes)
-
-
-# ---- names -----------------------------------------------------------------------------------------------
-
-
-def resolve(ref: Tree, level: Level) -> Vertex | None:
-    """The column that a reference means, or None if that is not certain."""
-    names = strings(ref.fields)
-    if len(names) != len(ref.fields):
-        return None
-    if len(names) == 1:
-        return _resolve_bare(names[0], level)
-    relation = _find_relation(names[-2], level, names[-3] if len(names) > 2 else None)
-    if relation is None:
-        return None
-    own = relation.column(names[-1])
-    return None if own is None else Vertex(relation.number, own)
-
-
-def _resolve_bare(name: str, level: Level) -> Vertex | None:
-    at: Level | None = level
-    while at is not None:
-        if name in at.merged:
-            return at.merged[name]
-        found = [(relation, own) for relation in at.relations if (own := relation.column(name)) is not None]
-        if found:
-            return Vertex(found[0][0].number, found[0][1]) if len(found) == 1 else None
-        if any(relation.opaque for relation in at.relations):
-            return None
-        at = at.outer
-    return None
-
-
-def _find_relation(name: str, level: Level, schema: str | None) -> Relation | None:
-    at: Level | None = level
-    while at is not None:
-        for relation in at.relations:
-            if relation.name == name and (
-                schema is None or (relation.table is not None and relation.table.schema == schema)
-            ):
-                return relation
-        at = at.outer
-    return None
-
-
-def _foreign_kind(schema: str | None, name: str) -> RelationKind:
-    if schema in ("pg_catalog", "information_schema") or (schema is None and name.startswith("pg_")):
-        return "catalog"
-    return "pgherd" if schema == "pgherd" else "unknown"
-
-
-def _numbers(relations: Iterable[Relation]) -> set[int]:
-    return {relation.number for relation in relations}
-
-
-def _common(left: list[Relation], right: list[Relation]) -> tuple[str, ...]:
-    one = {name for relation in left for name in relation.visible() or ()}
-    return tuple(name for relation in right for name in relation.visible() or () if name in one)
-
-
-def _column_in(name: str, side: list[Relation], level: Level) -> Vertex | None:
-    found = [Vertex(one.number, own) for one in side if (own := one.column(name)) is not None]
-    if len(found) == 1:
-        return found[0]
-    return level.merged.get(name) if found else None
-
-
-def is_plain(level: Level) -> bool:
-    """A SELECT whose rows, or groups, depend on nothing but their own rows: no LIMIT, window, DISTINCT ON, sets."""
-    tree = level.tree
-    if tree is None or not hasattr(tree, "values_lists") or tree.op != pb.SETOP_NONE or tree.values_lists:
-        return False
-    if tree.limit_count.WhichOneof("node") or tree.limit_offset.WhichOneof("node") or level.windows:
-        return False
-    if level.unknown_functions or level.outer_aggregate:
-        return False
-    if any(node.WhichOneof("node") == "grouping_set" for node in tree.group_clause):
-        return False
-    return not any(node.WhichOneof("node") for node in tree.distinct_clause)
-
-
-def _is_star(ref: Tree) -> bool:
-    return ref.fields[-1].WhichOneof("node") == "a_star"
-
-
-def _plain_name(node: Tree) -> str:
-    kind = node.WhichOneof("node")
-    if kind == "column_ref":
-        return node.column_ref.fields[-1].string.sval
-    if kind == "func_call":
-        return strings(node.func_call.funcname)[-1]
-    if kind == "type_cast":
-        return _plain_name(node.type_cast.arg)
-    return "?column?"
-
-
-def _add(derived: Derived, name: str, edges: list[Edge]) -> None:
-    """One more output column. A name that occurs twice cannot be referred to, but has its place."""
-    if derived.columns is None:
-        return
-    unique = name if name not in derived.columns else f"{name}\0{len(derived.columns)}"
-    derived.columns.append(unique)
-    if edges:
-        derived.sources[unique] = edges
-
-
-def _renamed(derived: Derived, names: tuple[str, ...]) -> Derived:
-    if not names or derived.columns is None:
-        return derived
-    columns = [*names, *derived.columns[len(names) :]]
-    sources = {
-        new: derived.sources[old]
-        for new, old in zip(columns, derived.columns, strict=False)
-        if old in derived.sources
-    }
-    return Derived(columns, sources, derived.level, derived.references, derived.recursive, derived.writes)
+                add_output(derived, name, [] if vertex is None else [vertex])

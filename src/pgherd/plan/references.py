@@ -29,7 +29,10 @@ def plan_reference(context: Context, tag: str) -> ReferenceWrite:
         return ReferenceWrite(
             why="the same write in every group", write=True, rows=rows, tag=tag, sql=context.text, table=table
         )
-    if context.statement.kind not in ("insert_stmt", "update_stmt", "delete_stmt") or len(context.scope.writes) > 1:
+    if (
+        context.statement.kind not in ("insert_stmt", "update_stmt", "delete_stmt")
+        or len(context.scope.writes) > 1
+    ):
         raise Refused("this write to a reference table may come out differently in each group", hint=_HINT)
     return _image(context, table, tag)
 
@@ -74,8 +77,10 @@ def _default_is_same(context: Context, name: str, table: Table) -> bool:
 
 
 def _scope_is_same(scope: Scope) -> bool:
-    return not scope.time and not scope.relations and all(
-        not schema and name in functions.SAME_EVERYWHERE for schema, name in scope.functions
+    return (
+        not scope.time
+        and not scope.relations
+        and all(not schema and name in functions.SAME_EVERYWHERE for schema, name in scope.functions)
     )
 
 
@@ -120,7 +125,10 @@ def _applied(context: Context, table: Table, columns: tuple[str, ...]) -> str:
     if kind == "delete_stmt":
         return f"DELETE FROM {name} AS t USING {{rows}} WHERE {same}"
     if any(node.res_target.name in table.primary_key for node in tree.target_list):
-        raise Refused("this change of a reference table's primary key may come out differently in each group", hint=_HINT)
+        raise Refused(
+            "this change of a reference table's primary key may come out differently in each group",
+            hint=_HINT,
+        )
     return f"UPDATE {name} AS t SET {_written(rest)} FROM {{rows}} WHERE {same}"
 
 
@@ -153,10 +161,17 @@ def _returning(context: Context, table: Table, columns: tuple[str, ...]) -> str:
     if not tree.HasField("returning_clause"):
         return ""
     clause = tree.returning_clause
-    names = {name for ref in find(clause, "ColumnRef") for name in [ref.fields[0].string.sval] if len(ref.fields) > 1}
+    names = {
+        name
+        for ref in find(clause, "ColumnRef")
+        for name in [ref.fields[0].string.sval]
+        if len(ref.fields) > 1
+    }
     target = tree.relation.alias.aliasname or table.name
     if clause.options or names - {target} or any(True for _ in find(clause, "ParamRef")):
-        raise Refused("RETURNING of this write to a reference table is too involved", hint="Return plain columns.")
+        raise Refused(
+            "RETURNING of this write to a reference table is too involved", hint="Return plain columns."
+        )
     result = pb.ParseResult()
     result.stmts.add().stmt.select_stmt.target_list.extend(clause.exprs)
     listed = ", ".join(f"p.c{number} AS {quote(column)}" for number, column in enumerate(columns, 1))

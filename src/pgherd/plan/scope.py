@@ -16,9 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 from pgherd.catalog.model import Table
 from pgherd.plan.values import Value, Within, same_kind
-from pgherd.sql.tree import Tree
 
-RelationKind = Literal["distributed", "reference", "single", "view", "catalog", "pgherd", "unknown", "derived"]
+RelationKind = Literal[
+    "distributed", "reference", "single", "view", "catalog", "pgherd", "unknown", "derived"
+]
 
 
 class Vertex(NamedTuple):
@@ -113,6 +114,7 @@ class Scope:
     qualified: list[tuple[Any, Relation]] = field(default_factory=list[tuple[Any, Relation]])
     parameters: set[int] = field(default_factory=set[int])
     top: Level | None = None
+    columns: list[str] | None = None  # of the answer, if they are known
     locking: bool = False
     sample: bool = False
     time: bool = False  # CURRENT_TIMESTAMP and its kin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 import postgast
 import postgast.pg_query_pb2 as pb
@@ -41,6 +41,19 @@ from pgherd.sql.tree import Tree, strings
 
 Plan = Callable[[Statement], AnyPlan]
 
+Isolation = Literal["", "read committed", "repeatable read", "serializable", "read uncommitted"]
+_ISOLATIONS: dict[str, Isolation] = {
+    "read committed": "read committed",
+    "repeatable read": "repeatable read",
+    "serializable": "serializable",
+    "read uncommitted": "read uncommitted",
+}
+_DISCARDS: dict[int, Literal["all", "plans", "sequences", "temp"]] = {
+    pb.DISCARD_ALL: "all",
+    pb.DISCARD_PLANS: "plans",
+    pb.DISCARD_SEQUENCES: "sequences",
+    pb.DISCARD_TEMP: "temp",
+}
 _ANSWERED = frozenset({"transaction_id", "session_token", "transaction_status"})
 _CURSOR_HOLD = 0x0020  # CURSOR_OPT_HOLD
 _BEGINS = {pb.TRANS_STMT_BEGIN: "begin", pb.TRANS_STMT_START: "begin"}
@@ -78,15 +91,15 @@ def transaction(statement: Statement) -> Control:
             return Control(action="rollback_to", name=name, tag="ROLLBACK", rows=False)
 
 
-def _modes(options: Iterable[Tree]) -> tuple[str, bool | None, str]:  # isolation as in Control
-    isolation: str = ""
+def _modes(options: Iterable[Tree]) -> tuple[Isolation, bool | None, str]:
+    isolation: Isolation = ""
     read_only: bool | None = None
     modes: list[str] = []
     for node in options:
         option = node.def_elem
         value = option.arg.a_const
         if option.defname == "transaction_isolation":
-            isolation = value.sval.sval.lower()
+            isolation = _ISOLATIONS[value.sval.sval.lower()]
             modes.append(f"ISOLATION LEVEL {isolation.upper()}")
         elif option.defname == "transaction_read_only":
             read_only = bool(value.ival.ival)
@@ -149,8 +162,7 @@ def show(statement: Statement) -> Show:
 
 def discard(statement: Statement) -> Discard:
     """DISCARD."""
-    whats = {pb.DISCARD_ALL: "all", pb.DISCARD_PLANS: "plans", pb.DISCARD_SEQUENCES: "sequences"}
-    what = whats.get(statement.tree.target, "temp")
+    what = _DISCARDS[statement.tree.target]
     return Discard(what=what, tag="DISCARD", rows=False)
 
 

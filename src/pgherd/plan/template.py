@@ -61,7 +61,15 @@ def template(sql: str) -> tuple[str, tuple[Literal, ...]] | None:
     """
     if len(sql) > _CHARS_MAX:
         return None
-    if not sql.isascii() or '"' in sql or "$" in sql or "\\" in sql or "--" in sql or "/*" in sql or "&" in sql:
+    if (
+        not sql.isascii()
+        or '"' in sql
+        or "$" in sql
+        or "\\" in sql
+        or "--" in sql
+        or "/*" in sql
+        or "&" in sql
+    ):
         return _carefully(sql)
     try:
         return _quickly(sql)
@@ -84,7 +92,7 @@ def _quickly(sql: str) -> tuple[str, tuple[Literal, ...]]:
         if at == last:
             return "".join(pieces), tuple(literals)
         before = outside.rstrip()
-        if before[-1:].isalnum() and before.split()[-1].lower() not in _PLAIN or before[-1:] == "_":
+        if (before[-1:].isalnum() and before.split()[-1].lower() not in _PLAIN) or before[-1:] == "_":
             raise _Doubtful
         start = at = at + 1
         while at + 1 < last and not parts[at + 1]:  # two quotes in a row are one quote in the string

@@ -5,14 +5,14 @@ from __future__ import annotations
 import postgast.pg_query_pb2 as pb
 
 from pgherd.catalog import keys
-from pgherd.catalog.model import GroupId, Keyspace, Table
+from pgherd.catalog.model import Keyspace, Table
 from pgherd.errors import NoShard, NullKey, Refused
 from pgherd.plan import inserts, moves, physical, references
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.plans import AnyPlan, Const, OneGroup, Scatter, Single
-from pgherd.plan.prune import bound_to, constant_key, fixed_key, key_columns, wanted
+from pgherd.plan.prune import bound_to, constant_key, fixed_key, wanted
 from pgherd.plan.reads import one_group
-from pgherd.plan.scope import Edge, Relation, Scope, Vertex, names_of
+from pgherd.plan.scope import Edge, Relation, Scope, Vertex
 from pgherd.plan.values import Value
 from pgherd.sql.rewrite import HOLE
 
@@ -61,7 +61,8 @@ def _plan_distributed(context: Context, tag: str) -> AnyPlan:
         return inserts.plan_insert(context)
     if statement.kind == "select_stmt" or len(context.scope.writes) > 1:
         raise Refused("a statement with writing WITH queries must stay within one shard", hint=_SPLIT_HINT)
-    if any(_changes_key(context.scope, one) for one in context.scope.key_updates):
+    moves_rows = any(_changes_key(context.scope, one) for one in context.scope.key_updates)
+    if moves_rows and statement.kind != "merge_stmt":
         return moves.plan_move(context)
     return scatter(context, tag)
 
@@ -79,7 +80,9 @@ def _single(context: Context, tag: str) -> Single | None:
         found = _all_edges(scope, edges, _type_of(target, column))
         wanted_source = key[_key_of(target).index(column)]
         own = Vertex(target.number, column)
-        if not any(edge == own or (isinstance(edge, Value) and edge.source == wanted_source) for edge in found):
+        if not any(
+            edge == own or (isinstance(edge, Value) and edge.source == wanted_source) for edge in found
+        ):
             return None
     if context.statement.kind == "insert_stmt":
         check_key(key, cluster.keyspaces[keyspace_id], _table_of(scope.writes[0]))
@@ -154,11 +157,10 @@ def scatter(context: Context, tag: str) -> Scatter:
             "sequences and advisory locks cannot be used in a write over several shards",
             hint="An identity column gives ids in every shard; or compute the values first.",
         )
-    if context.statement.kind == "merge_stmt":
-        _check_merge(context, target)
-    colocated = {one.number for one in scope.distributed if bound_to(scope, one, target)}
+    anchor = _merge_anchor(context, target) if context.statement.kind == "merge_stmt" else target
+    colocated = {one.number for one in scope.distributed if bound_to(scope, one, anchor)}
     _check_reads(context, target, colocated)
-    shards = tuple(shard.id for shard in wanted(scope, target, context.cluster))
+    shards = tuple(shard.id for shard in wanted(scope, anchor, context.cluster))
 
     def choose(relation: Relation) -> str | None:
         if relation.kind == "distributed":
@@ -170,12 +172,8 @@ def scatter(context: Context, tag: str) -> Scatter:
     return Scatter(
         why="the rows may lie in any of these shards", write=True, rows=context.returns, tag=tag,
         text=physical.shard_text(context.text, scope, choose), shards=shards,
-        reads=_reads(context, shards) if federated else (),
+        reads=context.read_groups() if federated else (),
     )  # fmt: skip
-
-
-def _reads(context: Context, shards: object) -> tuple[GroupId, ...]:
-    return context.read_groups()
 
 
 def _check_reads(context: Context, target: Relation, colocated: set[int]) -> None:
@@ -190,28 +188,30 @@ def _check_reads(context: Context, target: Relation, colocated: set[int]) -> Non
             )
 
 
-def _check_merge(context: Context, target: Relation) -> None:
-    tree = context.statement.tree
-    clauses = [node.merge_when_clause for node in tree.merge_when_clauses]
-    sources = [one for one in context.scope.distributed if not one.target]
-    anchored = any(bound_to(context.scope, one, target) for one in sources)
-    for clause in clauses:
-        by_target = clause.match_kind == pb.MERGE_WHEN_NOT_MATCHED_BY_TARGET
-        if by_target and clause.command_type == pb.CMD_INSERT:
-            raise Refused(
-                "MERGE that inserts must name one shard",
-                hint="Join on the shard key with a constant or parameter, or use INSERT ... ON CONFLICT.",
-            )
-        if by_target and not anchored:
-            raise Refused("MERGE over several shards cannot act on rows without a match", hint=_SPLIT_HINT)
-    if any(
-        clause.command_type == pb.CMD_UPDATE and _assigns_key(clause.target_list, target) for clause in clauses
-    ):
+def _merge_anchor(context: Context, target: Relation) -> Relation:
+    """The table whose shards the MERGE follows: its target, or a source that it inserts rows from. Raises Refused."""
+    scope = context.scope
+    clauses = [node.merge_when_clause for node in context.statement.tree.merge_when_clauses]
+    if all(clause.match_kind != pb.MERGE_WHEN_NOT_MATCHED_BY_TARGET for clause in clauses):
+        if not any(_changes_key(scope, one) for one in scope.key_updates):
+            return target
         raise Refused("MERGE cannot change the shard key", hint="Use UPDATE for that.")
+    for source in scope.distributed:
+        if (
+            source.target
+            or source.nullable
+            or not all(bound_to(scope, one, source) for one in scope.distributed)
+        ):
+            continue
+        if all(_same_key(scope, update, source) for update in scope.key_updates):
+            return source
+    raise Refused(
+        "MERGE that inserts must name one shard, or take its rows from a table that is joined on the shard key",
+        hint="Join on the shard key with a constant or parameter, or use INSERT ... ON CONFLICT.",
+    )
 
 
-def _assigns_key(targets: object, target: Relation) -> bool:
-    return any(node.res_target.name in _key_of(target) for node in targets)  # type: ignore[attr-defined]
-
-
-__all__ = ["TAGS", "check_key", "key_columns", "names_of", "plan_write", "scatter"]
+def _same_key(scope: Scope, update: tuple[Relation, str, list[Edge]], source: Relation) -> bool:
+    target, column, edges = update
+    own = Vertex(source.number, _key_of(source)[_key_of(target).index(column)])
+    return own in _all_edges(scope, edges, _type_of(target, column))

@@ -53,7 +53,7 @@ SAME_EVERYWHERE = frozenset(
     upper_inc upper_inf uuid_extract_timestamp uuid_extract_version varbit varchar version
     websearch_to_tsquery width width_bucket xid xml_is_well_formed_content xml_is_well_formed_document
     xmlcomment xmlexists xmltext xmlvalidate xpath xpath_exists
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """The answer depends on the arguments and the session's settings alone: the same in every group."""
 
@@ -103,7 +103,7 @@ HARMLESS = frozenset(
     to_regproc to_regprocedure to_regrole to_regtype to_regtypemod transaction_timestamp ts_debug
     ts_parse ts_token_type txid_current txid_current_if_assigned txid_current_snapshot txid_status
     uuidv4 uuidv7 xml xml_is_well_formed
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Changes nothing, but the answer may depend on the time, the server or chance."""
 
@@ -116,7 +116,7 @@ AGGREGATES = frozenset(
     range_agg range_intersect_agg regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope
     regr_sxx regr_sxy regr_syy stddev stddev_pop stddev_samp string_agg sum var_pop var_samp variance
     xmlagg
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Aggregate functions (hypothetical-set ones such as rank need WITHIN GROUP, which tells)."""
 
@@ -127,7 +127,7 @@ GROUP_ZERO = frozenset(
     pg_current_xact_id pg_current_xact_id_if_assigned pg_export_snapshot pg_notify pg_try_advisory_lock
     pg_try_advisory_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared setval
     txid_current txid_current_if_assigned
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Their state lives on group 0 alone: sequences, advisory locks, notifications, transaction ids."""
 
@@ -136,11 +136,11 @@ PINNING = frozenset(
     pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all
     pg_advisory_unlock_shared pg_export_snapshot pg_try_advisory_lock pg_try_advisory_lock_shared
     setseed
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """They leave state on, or read it from, their server connection."""
 
-LOCAL_STATE = frozenset("pg_backend_pid inet_server_addr inet_server_port".split())
+LOCAL_STATE = frozenset({"pg_backend_pid", "inet_server_addr", "inet_server_port"})
 """They describe the server connection that happens to answer."""
 
 KNOWN = SAME_EVERYWHERE | HARMLESS | AGGREGATES

@@ -22,7 +22,7 @@ def parse(sql: str) -> tuple[Statement, ...]:
 
 def _parse(sql: str) -> tuple[Statement, ...]:
     if _NOT_UTF8.search(sql):
-        raise SyntaxRefused("invalid byte sequence for encoding \"UTF8\"")
+        raise SyntaxRefused('invalid byte sequence for encoding "UTF8"')
     text = sql.strip(" \t\n\r\f\v;")
     try:
         statements = postgast.parse(text).stmts

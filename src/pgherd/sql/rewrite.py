@@ -26,7 +26,7 @@ _RESERVED = frozenset(
     timestamp treat trim values varchar xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse
     xmlpi xmlroot xmlserialize xmltable merge_action json json_array json_arrayagg json_exists json_object
     json_objectagg json_query json_scalar json_serialize json_table json_value
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 
@@ -83,7 +83,9 @@ def word_end(text: str, start: int) -> int:
     """The byte offset just after the identifier that begins at byte `start`."""
     found = _WORD.match(text.encode() if not text.isascii() else text.encode("ascii"), start)
     if found is None:
-        raise Refused("a name is written in a form that cannot be rewritten", hint='Write it plainly or as "name".')
+        raise Refused(
+            "a name is written in a form that cannot be rewritten", hint='Write it plainly or as "name".'
+        )
     return found.end()
 
 
