@@ -120,7 +120,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(link)
                 return
-        link.idle_since = asyncio.get_running_loop().time()
+        link.idle_since = link.loop.time()  # asyncio's own look-up is a system call
         self.idle.append(link)
 
     def _closed(self, link: ServerLink) -> None:

@@ -126,6 +126,7 @@ class Relay(Unit):
         start = pos
         size = len(data)
         plain = self.plain
+        pieces: list[bytes] = []  # what precedes `start`, if something was replaced: sent in one go
         while True:
             if size - pos < 5:
                 link.need = 5
@@ -138,32 +139,42 @@ class Relay(Unit):
             if kind in plain:
                 pos = end
             elif kind == READY:
-                return self._ready(link, data, start, pos, end)
+                return self._ready(link, data, start, pos, end, pieces)
             else:
                 replacement = self._special(link, kind, data, pos, end)
                 if replacement is not None:
-                    if start < pos and not self.held:
-                        self._send(link, data[start:pos])
-                    if replacement:
-                        self._send(link, replacement)
+                    if self.held:
+                        pieces.clear()
+                    else:
+                        pieces += (data[start:pos], replacement)
                     start = end
                 pos = end
-        if start < pos:
-            self._send(link, data[start:pos])
+        self._send(link, data, start, pos, pieces)
         return pos
 
-    def _ready(self, link: ServerLink, data: bytes, start: int, pos: int, end: int) -> int:
+    def _ready(
+        self, link: ServerLink, data: bytes, start: int, pos: int, end: int, pieces: list[bytes]
+    ) -> int:
         self.status = link.status = data[pos + 5]
         link.ended()
-        upto = end if self.keep_ready else pos
-        if start < upto and not (self.held and self.keep_ready):
-            self._send(link, data if start == 0 and upto == len(data) else data[start:upto])
+        if not self.keep_ready:
+            self._send(link, data, start, pos, pieces)
+        elif not self.held:
+            self._send(link, data, start, end, pieces)
         self.done(self, None)
         return end
 
-    def _send(self, link: ServerLink, data: bytes) -> None:
-        self.forwarded = True
-        self.sink.forward(link, data)
+    def _send(self, link: ServerLink, data: bytes, start: int, end: int, pieces: list[bytes]) -> None:
+        """Hand on `pieces` and what is between `start` and `end`, as one write: each costs a system call, and wakes the client."""
+        if pieces:
+            pieces.append(data[start:end])
+            whole = b"".join(pieces)
+            if whole:
+                self.forwarded = True
+                self.sink.forward(link, whole)
+        elif start < end:
+            self.forwarded = True
+            self.sink.forward(link, data if end - start == len(data) else data[start:end])
 
     def _special(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bytes | None:
         """What to send instead of one unusual message; None: the message itself."""

@@ -182,7 +182,7 @@ class ClientSession(TransactionState):
             if name in link.prepared:
                 message = b""
                 if parsed:
-                    self.send(PARSE_COMPLETE)
+                    self.write(PARSE_COMPLETE)  # it goes with the answer
             else:
                 message = link.remember(name) + target.parse
                 self.fast_name = name
@@ -317,10 +317,16 @@ class ClientSession(TransactionState):
         if lost is not None:
             self._fast_lost(relay, lost)
         elif relay.held:
-            self.next_slow = True
-            self.pending[:0] = self.fast_unit
+            self._fast_again()
             self.gateway.stale = True
         self.idle()
+
+    def _fast_again(self) -> None:
+        """Nothing of the unit's answer was sent: the worker shall carry it out from its beginning."""
+        self.next_slow = True
+        self.pending[:0] = self.fast_unit
+        if self.out.endswith(PARSE_COMPLETE):
+            del self.out[-len(PARSE_COMPLETE) :]
 
     def _fast_lost(self, relay: Relay, lost: PgherdError) -> None:
         """The server went away in the middle: a read can be sent again, what a write did is unknown, a transaction is over."""
@@ -328,8 +334,7 @@ class ClientSession(TransactionState):
             self.failed = True
         elif not self.fast_write:
             if not relay.forwarded:
-                self.next_slow = True
-                self.pending[:0] = self.fast_unit
+                self._fast_again()
                 return
         else:
             lost = unknown_outcome(lost)
