@@ -51,7 +51,7 @@ def main(
     figures = _run(chosen, effort, console)
     out = Console()
     show(figures, out if out.is_terminal else Console(width=120))
-    target = output or RESULTS / ("quick.json" if quick else "latest.json")
+    target = output or RESULTS / ("quick.local.json" if quick else "latest.local.json")
     target.write_text(json.dumps(_report(figures, effort, time.perf_counter() - begun), indent=1) + "\n")
     console.print(f"written to {target}", style="dim")
 
