@@ -9,7 +9,7 @@ import postgast
 import postgast.pg_query_pb2 as pb
 
 from pgherd.catalog.model import GroupId, physical_schema
-from pgherd.catalog.overlay import overlaid
+from pgherd.catalog.overlay import OVERLAID, TARGETS, overlaid
 from pgherd.plan.plans import Text
 from pgherd.plan.scope import Relation, Scope
 from pgherd.sql.rewrite import HOLE, Edit, apply, pieces, quote, word_end
@@ -37,15 +37,25 @@ def quoted_schema(space: str, schema: str) -> str:
 
 def catalog_edits(text: str, scope: Scope) -> list[Edit]:
     """The edits that put the catalogs' views without pgherd's own schemas in the catalogs' place."""
-    found: list[Edit] = []
+    found: dict[int, Edit] = {}
     for relation in scope.relations:
-        if relation.kind == "catalog" and relation.at >= 0:
-            target = overlaid(relation.schema, relation.node.relname)
-            if target is not None and relation.schema is None:
-                found.append(Edit(relation.at, relation.at, target + "."))
-            elif target is not None:
-                found.append(Edit(relation.at, word_end(text, relation.at), target))
-    return found
+        if relation.kind != "catalog" or relation.at < 0:
+            continue
+        target = overlaid(relation.schema, relation.node.relname)
+        if target is None:
+            continue
+        end = relation.at if relation.schema is None else word_end(text, relation.at)
+        found[relation.at] = Edit(relation.at, end, target + "." if relation.schema is None else target)
+        if relation.level.tree is not None:
+            for ref in _qualified_refs(relation.level.tree):
+                found[ref.location] = _column_edit(text, ref, TARGETS[ref.fields[0].string.sval])
+    return list(found.values())
+
+
+def _qualified_refs(tree: Any) -> list[Any]:
+    """References such as pg_catalog.pg_class.relname, to columns of catalogs that are overlaid."""
+    refs = (one for one in descend(tree) if is_a(one, "ColumnRef") and len(one.fields) >= 3)
+    return [ref for ref in refs if (ref.fields[0].string.sval, ref.fields[1].string.sval) in OVERLAID]
 
 
 def catalog_text(text: str, scope: Scope) -> str:

@@ -29,6 +29,7 @@ BEGIN
             ('pg_proc', 'x.pronamespace NOT IN ' || spaces), ('pg_constraint', 'x.connamespace NOT IN ' || spaces), ('pg_statistic_ext', 'x.stxnamespace NOT IN ' || spaces),
             ('pg_inherits', 'x.inhparent NOT IN ' || relations), ('pg_rewrite', 'x.ev_class NOT IN ' || relations),
             ('pg_trigger', 'x.tgrelid NOT IN ' || relations || ' AND x.tgconstrrelid NOT IN ' || relations),
+            ('pg_depend', $x$x.deptype <> 'e' OR x.refobjid NOT IN (SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = 'postgres_fdw')$x$),
             ('pg_extension', $x$x.extname <> 'postgres_fdw'$x$), ('pg_foreign_data_wrapper', $x$x.fdwname <> 'postgres_fdw'$x$),
             ('pg_foreign_server', $x$x.srvname !~ '^group_[0-9]+$'$x$), ('pg_foreign_table', 'x.ftrelid NOT IN ' || relations)) AS t (name, condition) LOOP
         PERFORM pgherd.overlay_view('pgherd_catalog', 'pg_catalog', v.name, v.condition, 'x.tableoid, x.xmin,');
@@ -50,7 +51,7 @@ END $$;
 -- Only where it is missing or of another version: its text names what it depends on.
 DO $$
 DECLARE
-    wanted text := 'catalogs as users see them, version 1 for ' || pg_catalog.current_setting('server_version_num');
+    wanted text := 'catalogs as users see them, version 2 for ' || pg_catalog.current_setting('server_version_num');
 BEGIN
     IF pg_catalog.obj_description(pg_catalog.to_regnamespace('pgherd_catalog'), 'pg_namespace') IS DISTINCT FROM wanted THEN
         PERFORM pgherd.create_overlay(wanted);
