@@ -33,7 +33,17 @@ BAD_SYNONYMS = re.compile(
 @cache
 def _files(*suffixes: str) -> tuple[Path, ...]:
     """The repository's files with these suffixes: what git knows or would add."""
-    words = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    words = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     return tuple(ROOT / name for name in listed if name.endswith(suffixes) and (ROOT / name).is_file())
 
