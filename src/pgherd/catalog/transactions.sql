@@ -1,8 +1,6 @@
 -- What two-phase commit, snapshots and deadlock detection keep in each group. Idempotent; runs after schema.sql.
 
--- Decisions. Partitioned only so that the parent, whose lock every decision passes, is never vacuumed: a window
--- holds SHARE on the parent, and autovacuum's lock on a plain table would conflict with it.
--- `durability`: its default makes the deciding commit wait for the standby even where the role turned that off.
+-- Decisions. `durability`: its default makes the deciding commit wait for the standby even where the role turned that off.
 CREATE TABLE IF NOT EXISTS pgherd.decisions (
     id text PRIMARY KEY,
     outcome text NOT NULL CHECK (outcome IN ('committed', 'aborted')),
@@ -10,10 +8,7 @@ CREATE TABLE IF NOT EXISTS pgherd.decisions (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     durability text NOT NULL DEFAULT set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
-) PARTITION BY HASH (id);
-CREATE TABLE IF NOT EXISTS pgherd.decisions_all PARTITION OF pgherd.decisions
-    FOR VALUES WITH (MODULUS 1, REMAINDER 0);
-
+);
 CREATE INDEX IF NOT EXISTS decisions_by_age ON pgherd.decisions USING brin (decided_at);
 
 -- Whether the process `home_pid` still runs the transaction that it ran at `since`: then its coordinator lives, too.
@@ -23,8 +18,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
         WHERE pid = home_pid AND datname = current_database() AND xact_start <= since)
 $$;
 
--- The gate: always empty, only ever locked.
+-- The gates: always empty, only ever locked. Participants pass the first before they prepare, home the second before it
+-- decides. Empty tables, since a window's lock on a table with rows would meet autovacuum's.
 CREATE TABLE IF NOT EXISTS pgherd.gate (nothing int CHECK (false));
+CREATE TABLE IF NOT EXISTS pgherd.home_gate (nothing int CHECK (false));
 
 -- Why a backend was cancelled: the victim's coordinator turns 57014 into 40P01 with this text.
 CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.deadlocks (
@@ -34,6 +31,6 @@ CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.deadlocks (
 );
 
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
-GRANT SELECT, INSERT, UPDATE ON pgherd.decisions, pgherd.decisions_all TO PUBLIC;
-GRANT SELECT, UPDATE ON pgherd.gate TO PUBLIC;
+GRANT SELECT, INSERT, UPDATE ON pgherd.decisions TO PUBLIC;
+GRANT SELECT, UPDATE ON pgherd.gate, pgherd.home_gate TO PUBLIC;
 GRANT SELECT, DELETE ON pgherd.deadlocks TO PUBLIC;

@@ -367,17 +367,20 @@ class Transaction:
                 "a transaction over several groups used temporary tables, NOTIFY, WITH HOLD cursors or federated reads in more than one",
                 hint="Commit before and after using them.",
             )
-        home_link = await self.branch(home, write=True)
+        try:
+            home_link = await self.branch(home, write=True)
+        except BaseException:  # the group that the id names is down: nothing is decided yet
+            await self.rollback()
+            raise
         participants = tuple(group for group in writers if group != home)
         links = {group: self.branches[group].link for group in (home, *participants)}
         performer = Performer(self.lender, links, self.bounds)
         readers = tuple(group for group in self.branches if group not in links)
         protocol = two_phase.begin(self.id, home, home_link.pid, participants)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for group in readers:
-                    tasks.create_task(self._end(group, "COMMIT", self.bounds.undo_s))
-                ended = await drive(protocol, performer, self.on_step)
+            if readers:
+                await asyncio.gather(*(self._end(group, "COMMIT", self.bounds.undo_s) for group in readers))
+            ended = await drive(protocol, performer, self.on_step)
         except BaseException:
             self._give_back_all(performer.lost | set(links))
             raise

@@ -172,7 +172,10 @@ async def drive(protocol: Protocol, performer: Performer, on_step: OnStep = noth
     while not protocol.final:
         await on_step("before", protocol)
         effects = protocol.effects()
-        results = await asyncio.gather(*(performer.perform(effect) for effect in effects))
+        if len(effects) == 1:  # the usual case, without the cost of tasks
+            results = [await performer.perform(effects[0])]
+        else:
+            results = await asyncio.gather(*(performer.perform(effect) for effect in effects))
         await on_step("after", protocol)
         protocol = protocol.advance(dict(zip(effects, results, strict=True)))
     return protocol

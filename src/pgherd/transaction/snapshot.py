@@ -1,12 +1,12 @@
 """Consistent snapshots over several groups, without clocks: windows through the gates.
 
-A window holds, in every group it covers, SHARE ROW EXCLUSIVE on pgherd.gate and then SHARE on pgherd.decisions. While it
+A window holds, in every group it covers, SHARE ROW EXCLUSIVE on pgherd.gate and then SHARE on pgherd.home_gate. While it
 is open no distributed transaction is between its PREPARE and its COMMIT PREPARED there, and none decides there.
 Snapshots taken while it is open therefore see all of a distributed transaction or nothing of it, and windows that
 share a group exclude each other, so no two readers see two commits in opposite orders.
 
-Order matters, for no deadlock with committing transactions: those take participants' gates first and home's decisions
-lock last; a window takes all gates first and all decisions locks after. Windows queue up at the gate of their first
+Order matters, for no deadlock with committing transactions: those take participants' gates first and home's
+gate last; a window takes all gates first and all home gates after. Windows queue up at the gate of their first
 group. What still collides (windows with different first groups, transactions with several participants) meets the
 short lock_timeout, backs off and tries again.
 """
@@ -195,7 +195,7 @@ class Gates:
         first, *rest = groups
         await self._lock(first, self.settings.first_lock_s)
         await _all(self._lock(group, lock_s) for group in rest)
-        await _all(self._stop_decisions(group, lock_s) for group in groups)
+        await _all(self._lock_home_gate(group, lock_s) for group in groups)
 
     async def _lock(self, group: GroupId, lock_s: float) -> None:
         link = await self._link(group)
@@ -204,10 +204,10 @@ class Gates:
             "LOCK TABLE pgherd.gate IN SHARE ROW EXCLUSIVE MODE"
         )
 
-    async def _stop_decisions(self, group: GroupId, lock_s: float) -> None:
+    async def _lock_home_gate(self, group: GroupId, lock_s: float) -> None:
         link = await self._link(group)
         await link.run(
-            f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE ONLY pgherd.decisions IN SHARE MODE"
+            f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE pgherd.home_gate IN SHARE MODE"
         )
 
     async def _link(self, group: GroupId) -> Link:

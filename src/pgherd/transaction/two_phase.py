@@ -159,7 +159,8 @@ class Decide:
 
     @property
     def sql(self) -> str:
-        return f"{insert_decision(self.id, 'committed', self.participants)}; COMMIT"
+        decision = insert_decision(self.id, "committed", self.participants)
+        return f"LOCK TABLE pgherd.home_gate IN ROW EXCLUSIVE MODE; {decision}; COMMIT"
 
 
 @dataclass(frozen=True, slots=True)
