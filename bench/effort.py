@@ -21,9 +21,10 @@ class Effort:
     copy_rounds: int = 3
     accounts: int = 10_000
     idle: int = 1_000
+    durable: bool = True  # a commit is on the disk
 
 
 FULL = Effort()
 QUICK = Effort(
-    rounds=1, seconds=0.3, points=2_000, rows=10_000, copy_rounds=1, accounts=400, idle=50
+    rounds=1, seconds=0.3, points=2_000, rows=10_000, copy_rounds=1, accounts=400, idle=50, durable=False
 )  # seconds in all, figures mean nothing

@@ -21,7 +21,7 @@ from pgherd.testing.servers import Yard
 class Place:
     """A cluster of two groups and, with the same settings, a database without pgherd (`straight`).
 
-    All servers are durable: a commit is on the disk.
+    All servers are durable, but in a quick run.
     """
 
     dsn: str  # the gateway's
@@ -69,19 +69,19 @@ class Ground:
             identity=self.yard.identity,
             directory=self.directory / "straight",
             port=self.yard.port(),
-            durable=True,
+            durable=self.effort.durable,
             mortal=True,
         )
         self.yard.servers.append(plain)
-        plain.create()
+        plain.create(template=self.yard.template())
         plain.start()
         plain.ask("CREATE DATABASE straight")
         return self._place(cluster, plain)
 
     def _cluster(self, name: str, *, embedded: bool) -> LocalCluster:
-        cluster = LocalCluster(self.directory / name, mortal=True)
+        cluster = LocalCluster(self.directory / name, mortal=True, template=self.yard.template())
         self.yard.clusters.append(cluster)
-        cluster.up(Wish(embedded=embedded, groups=2, port=self.yard.port(), durable=True))
+        cluster.up(Wish(embedded=embedded, groups=2, port=self.yard.port(), durable=self.effort.durable))
         return cluster
 
     def _place(self, cluster: LocalCluster, straight: Server) -> Place:
