@@ -83,7 +83,7 @@ def _carry_out(statements: list[str], state: StateOption) -> None:
     with steps() as report:
         for statement in statements:
             report(statement)
-            for notice in call(local, statement):
+            for notice in call(local, statement, report):
                 errors.print(notice, highlight=False, markup=False)
     output.print("done", highlight=False)
 

@@ -16,12 +16,25 @@ T = TypeVar("T")
 CONNECT_S = 10.0
 
 
-def call(local: LocalCluster, sql: str) -> list[str]:
-    """Run a statement through the gateway and answer the notices that came with it. Raises PgherdError."""
+PROGRESS = "PH100"  # the SQLSTATE of the gateway's notices of progress
+
+
+def call(local: LocalCluster, sql: str, report: Callable[[str], None]) -> list[str]:
+    """Run a statement through the gateway and answer the notices that came with it. Raises PgherdError.
+
+    Notices of progress go to `report` as they come.
+    """
     notices: list[str] = []
 
+    def noticed(message: bytes) -> None:
+        code, text = _notice(message)
+        if code == PROGRESS:
+            report(text.partition(": ")[2])
+        else:
+            notices.append(text)
+
     async def job(link: ServerLink) -> None:
-        link.on_notice = lambda message: notices.append(_notice(message))
+        link.on_notice = noticed
         await link.run(sql)
 
     at_gateway(local, job)
@@ -60,7 +73,7 @@ async def _with_link(node: Node, password: str | None, job: Callable[[ServerLink
         link.close()
 
 
-def _notice(message: bytes) -> str:
-    """The text of a NoticeResponse: severity and message."""
+def _notice(message: bytes) -> tuple[str, str]:
+    """SQLSTATE and text of a NoticeResponse: severity and message."""
     fields = {chunk[:1]: chunk[1:].decode(errors="replace") for chunk in message[5:].split(b"\0") if chunk}
-    return f"{fields.get(b'S', 'NOTICE')}: {fields.get(b'M', '')}"
+    return fields.get(b"C", ""), f"{fields.get(b'S', 'NOTICE')}: {fields.get(b'M', '')}"

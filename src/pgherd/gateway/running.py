@@ -188,7 +188,7 @@ class Runner:
             ids=gateway.ids,
             params=params,
             notice=self.session.notice_text,
-            progress=gateway.progress,
+            progress=self.session.progress,
         )
 
     # ---- relayed ---------------------------------------------------------------------------------------

@@ -295,12 +295,8 @@ class Gateway:
             snapshot=session.options.get("pgherd.snapshot", "on") != "off",
             explicit=explicit,
             notice=session.notice_text,
-            progress=self.progress,
+            progress=session.progress,
         )
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Progress of long work goes to the log until somebody looks."""
-        self.log.info("%s: %d of %d", what, done, total)
 
     def joined(self, session: ClientSession) -> None:
         """A client has logged in."""

@@ -10,6 +10,8 @@ from pgherd.errors import GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.transport import ClientTransport
 
+PROGRESS = "PH100"  # the SQLSTATE of notices that only say how far long work is
+
 if TYPE_CHECKING:
     from pgherd.transaction.coordinator import Transaction
 
@@ -98,6 +100,11 @@ class TransactionState(ClientTransport):
 
     def _notice(self, message: bytes) -> None:
         self.send(message)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Progress of long work, as a NOTICE whose SQLSTATE tells programs what it is."""
+        text = f"{what}: {done} of {total}"
+        self.send(wire.notice_response({"S": "NOTICE", "V": "NOTICE", "C": PROGRESS, "M": text}))
 
     def notice_text(self, text: str) -> None:
         """A NOTICE of our own."""
