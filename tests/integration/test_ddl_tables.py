@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -104,56 +105,57 @@ def test_keyspaces_are_shared_along_foreign_keys_and_by_alike_keys(story: Any) -
     story(job)
 
 
-@pytest.mark.parametrize(
-    ("sql", "code", "hint"),
-    [
-        ("CREATE TABLE t (a int) PARTITION BY LIST (a)", "0A000", "RANGE"),
-        ("CREATE TABLE t (a int, b int UNIQUE) PARTITION BY HASH (a)", "0A000", "shard key"),
-        ("CREATE TABLE t (a serial) PARTITION BY HASH (a)", "0A000", "bigserial"),
-        ("CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY) PARTITION BY HASH (a)", "0A000", "bigint"),
-        ("CREATE TABLE t (a int) PARTITION BY RANGE ((a + 1))", "0A000", "plain columns"),
-        ("CREATE TABLE t (a boolean) PARTITION BY RANGE (a)", "0A000", "uuid"),
-        ("CREATE TABLE t (a numeric(10, 2)) PARTITION BY RANGE (a)", "0A000", "without a precision"),
-        ('CREATE TABLE t (a text COLLATE "unicode") PARTITION BY RANGE (a)', "0A000", "COLLATE"),
-        ("CREATE TABLE t (a bigint REFERENCES single) PARTITION BY HASH (a)", "0A000", "pgherd.reference"),
-        ("CREATE TABLE t (a bigint, b bigint REFERENCES hashed) PARTITION BY HASH (a)", "0A000", "shard key"),
-        ("CREATE TABLE t (a bigint REFERENCES hashed)", "0A000", "Distribute"),
-        ("CREATE TABLE t PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0)", "0A000", "split"),
-        ("CREATE TABLE t () INHERITS (single)", "0A000", "LIKE"),
-        (
-            "CREATE TABLE t (a int DEFAULT nextval('counter'), b int) PARTITION BY HASH (b)",
-            "0A000",
-            "bigserial",
-        ),
-        ("CREATE SCHEMA shard_7", "42939", "another name"),
-        ("CREATE SCHEMA global_x", "42939", "another name"),
-        ("CREATE DATABASE other", "0A000", "one database"),
-        ("CREATE RULE r AS ON INSERT TO hashed DO INSTEAD NOTHING", "0A000", "trigger"),
-        (
-            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM hashed'",
-            "0A000",
-            "one server",
-        ),
-        ("DO $$ BEGIN PERFORM 1 FROM hashed; END $$", "0A000", "group 0"),
-        ("CREATE POLICY p ON hashed USING (current_setting('app.x') = '1')", "0A000", "current_user"),
-        ("ALTER TABLE hashed ADD COLUMN s serial", "0A000", "bigserial"),
-        ("ALTER TABLE hashed SET SCHEMA information_schema", "0A000", "copy"),
-        ("ALTER TABLE hashed ADD COLUMN s bigint REFERENCES single", "0A000", "reference"),
-        ("DROP TABLE nothing", "42P01", ""),
-    ],
-)
-def test_refusals_leave_nothing_behind(story: Any, sql: str, code: str, hint: str) -> None:
+REFUSED = [
+    ("CREATE TABLE t (a int) PARTITION BY LIST (a)", "0A000", "RANGE"),
+    ("CREATE TABLE t (a int, b int UNIQUE) PARTITION BY HASH (a)", "0A000", "shard key"),
+    ("CREATE TABLE t (a serial) PARTITION BY HASH (a)", "0A000", "bigserial"),
+    ("CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY) PARTITION BY HASH (a)", "0A000", "bigint"),
+    ("CREATE TABLE t (a int) PARTITION BY RANGE ((a + 1))", "0A000", "plain columns"),
+    ("CREATE TABLE t (a boolean) PARTITION BY RANGE (a)", "0A000", "uuid"),
+    ("CREATE TABLE t (a numeric(10, 2)) PARTITION BY RANGE (a)", "0A000", "without a precision"),
+    ('CREATE TABLE t (a text COLLATE "unicode") PARTITION BY RANGE (a)', "0A000", "COLLATE"),
+    ("CREATE TABLE t (a bigint REFERENCES single) PARTITION BY HASH (a)", "0A000", "pgherd.reference"),
+    ("CREATE TABLE t (a bigint, b bigint REFERENCES hashed) PARTITION BY HASH (a)", "0A000", "shard key"),
+    ("CREATE TABLE t (a bigint REFERENCES hashed)", "0A000", "Distribute"),
+    ("CREATE TABLE t PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0)", "0A000", "split"),
+    ("CREATE TABLE t () INHERITS (single)", "0A000", "LIKE"),
+    (
+        "CREATE TABLE t (a int DEFAULT nextval('counter'), b int) PARTITION BY HASH (b)",
+        "0A000",
+        "bigserial",
+    ),
+    ("CREATE SCHEMA shard_7", "42939", "another name"),
+    ("CREATE SCHEMA global_x", "42939", "another name"),
+    ("CREATE DATABASE other", "0A000", "one database"),
+    ("CREATE RULE r AS ON INSERT TO hashed DO INSTEAD NOTHING", "0A000", "trigger"),
+    (
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM hashed'",
+        "0A000",
+        "one server",
+    ),
+    ("DO $$ BEGIN PERFORM 1 FROM hashed; END $$", "0A000", "group 0"),
+    ("CREATE POLICY p ON hashed USING (current_setting('app.x') = '1')", "0A000", "current_user"),
+    ("ALTER TABLE hashed ADD COLUMN s serial", "0A000", "bigserial"),
+    ("ALTER TABLE hashed SET SCHEMA information_schema", "0A000", "copy"),
+    ("ALTER TABLE hashed ADD COLUMN s bigint REFERENCES single", "0A000", "reference"),
+    ("DROP TABLE nothing", "42P01", ""),
+]
+
+
+def test_refusals_have_a_hint_and_leave_nothing_behind(story: Any) -> None:
     async def job(world: World) -> None:
         await world.do(
             "CREATE TABLE single (a bigint PRIMARY KEY); CREATE SEQUENCE counter; CREATE TABLE hashed (a bigint PRIMARY KEY) PARTITION BY HASH (a)"
         )
         before = await world.map()
-        with pytest.raises(PgherdError) as caught:
-            await world.do(sql)
-        error = caught.value
-        assert (error.code if isinstance(error, ServerError) else error.sqlstate) == code
-        assert hint in (error.hint or "")
-        assert await world.map() == before
+        for sql, code, hint in REFUSED:
+            with pytest.raises(PgherdError) as caught:
+                await world.do(sql)
+            error = caught.value
+            found = error.code if isinstance(error, ServerError) else error.sqlstate
+            assert (sql, found) == (sql, code)
+            assert hint in (error.hint or ""), sql
+            assert await world.map() == before, sql
 
     story(job)
 
@@ -289,3 +291,69 @@ def test_a_stale_map_is_read_again(story: Any) -> None:
         assert tables["public", "users"].keyspace == tables["public", "orders"].keyspace
 
     story(job)
+
+
+def test_a_dump_restores_foreign_keys_that_come_after_the_tables(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do(
+            "CREATE TABLE users (name text NOT NULL, id bigint NOT NULL) PARTITION BY RANGE (name);"
+            "CREATE TABLE visits (visitor text, id bigint) PARTITION BY RANGE (visitor);"
+            "CREATE VIEW seen AS SELECT visitor FROM visits;"
+            "CREATE SEQUENCE users_id_seq; ALTER SEQUENCE users_id_seq OWNED BY users.id;"
+            "ALTER TABLE ONLY users ALTER COLUMN id SET DEFAULT nextval('users_id_seq'::regclass);"
+            "ALTER TABLE ONLY users ADD CONSTRAINT users_pkey PRIMARY KEY (name, id)"
+        )
+        before = await world.map()
+        assert len(before.keyspaces) == 2
+        assert before.tables["public", "users"].column("id").cluster_id  # type: ignore[union-attr]
+        await world.do(
+            "ALTER TABLE visits ADD CONSTRAINT by FOREIGN KEY (visitor, id) REFERENCES users (name, id)"
+        )
+        tables = (await world.map()).tables
+        assert tables["public", "visits"].keyspace == tables["public", "users"].keyspace
+        assert len((await world.map()).keyspaces) == 1
+        assert await world.everywhere("SELECT count(*) FROM global.seen") == [[("0",)]] * 2
+        shard = (await world.shards("visits"))[0]
+        with pytest.raises(ServerError, match='violates foreign key constraint "by"'):
+            await world.rows(shard.group, f"INSERT INTO shard_{shard.id}.visits VALUES ('Ada', 1)")
+
+    story(job)
+
+
+def test_a_sequence_counts_on_group_0_alone(story: Any) -> None:
+    async def job(world: World) -> None:
+        await world.do("CREATE SEQUENCE counter; ALTER SEQUENCE counter RESTART 50; " + USERS)
+        assert await world.one(0, "SELECT nextval('counter')") == "50"
+        for name in ("counter", "users_id_seq"):
+            with pytest.raises(ServerError, match="reached maximum value"):
+                await world.rows(1, f"SELECT nextval('{name}')")
+        await world.do("ALTER SEQUENCE counter RENAME TO tally; DROP SEQUENCE tally")
+        assert await world.everywhere("SELECT to_regclass('tally')") == [[(None,)]] * 2
+
+    story(job)
+
+
+def test_definitions_side_by_side_wait_for_each_other(groups: list[Node]) -> None:
+    async def job() -> None:
+        async with (
+            await World.open(groups) as one,
+            await World.open(groups) as two,
+            await World.open(groups) as three,
+        ):
+            worlds = (one, two, three)
+
+            async def define(number: int, world: World) -> None:
+                for turn in range(3):
+                    table = f"t{number}_{turn}"
+                    await world.do(
+                        f"CREATE TABLE {table} (id bigint PRIMARY KEY) PARTITION BY HASH (id); ALTER TABLE {table} ADD COLUMN c int"
+                    )
+
+            await asyncio.gather(*(define(number, world) for number, world in enumerate(worlds)))
+            cluster = await one.map()
+            assert len(cluster.tables) == 9
+            assert len(cluster.keyspaces) == 1
+            assert await one.everywhere("SELECT epoch FROM pgherd.cluster") == [[(str(cluster.epoch),)]] * 2
+            await one.do("DROP TABLE " + ", ".join(name for _, name in cluster.tables))
+
+    run(job())

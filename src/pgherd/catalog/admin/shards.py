@@ -145,7 +145,7 @@ async def move(change: Change, arguments: Arguments) -> None:
         change.work.notice(f"shard {shard.id} is in group {target} already")
         return
     tables = tables_of(change, change.cluster.keyspaces[shard.keyspace])
-    source = await change.work.branch(shard.group)
+    source = await change.branch(shard.group)
     locks = [f"LOCK TABLE ONLY {in_shard(table, shard.id)} IN ACCESS EXCLUSIVE MODE" for table in tables]
     await source.run(";\n".join(["SET LOCAL row_security = off", *locks]))
     await change.everywhere(call("set_shard_group", str(shard.id), str(target)))
@@ -163,7 +163,7 @@ async def carry(
     change: Change, table: Table, source: str, start: GroupId, shard: int, target: GroupId
 ) -> int:
     """Copy the rows of `source` (what COPY ... TO takes) from group `start` into the table's shard in group `target`."""
-    sender = await change.work.branch(start)
-    receiver = await change.work.branch(target)
+    sender = await change.branch(start)
+    receiver = await change.branch(target)
     chunks = sender.copy_out(f"COPY {source} TO STDOUT")
     return await receiver.copy_in(f"COPY {in_shard(table, shard)} ({stored(table)}) FROM STDIN", chunks)

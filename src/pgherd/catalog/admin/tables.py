@@ -37,7 +37,7 @@ async def reference(change: Change, arguments: Arguments) -> None:
     full_name = qualified(table.schema, table.name)
     for done, group in enumerate(change.others):
         change.work.progress(f"copy {table.name} to every group", done, len(change.others))
-        receiver = await change.work.branch(group)
+        receiver = await change.branch(group)
         chunks = change.home.copy_out(f"COPY {full_name} ({stored(table)}) TO STDOUT")
         await receiver.copy_in(f"COPY {full_name} ({stored(table)}) FROM STDIN", chunks)
     await _finish(change)
@@ -237,7 +237,7 @@ async def undistribute(change: Change, arguments: Arguments) -> None:
 
 async def _gather(change: Change, table: Table, shard: Shard) -> None:
     source, target, columns = in_shard(table, shard.id), qualified(table.schema, table.name), stored(table)
-    link = await change.work.branch(shard.group)
+    link = await change.branch(shard.group)
     await link.run(f"LOCK TABLE ONLY {source} IN ACCESS EXCLUSIVE MODE")
     if shard.group == HOME:
         await change.run_home(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import postgast
 
 from pgherd.catalog.ddl.change import Change, copy_of, name_of, written
-from pgherd.catalog.ddl.rules import check_foreign_keys, check_key
+from pgherd.catalog.ddl.rules import check_foreign_keys, check_key, wished_keyspace
 from pgherd.catalog.ddl.tables import run_and_inspect, single_texts, with_key_hint
 from pgherd.catalog.ddl.views import rebuild_views
 from pgherd.catalog.model import Table
@@ -68,10 +69,40 @@ async def _alter_distributed(change: Change, table: Table) -> None:
             )
     shape = await run_and_inspect(change, qualified(table.schema, table.name))
     check_key(shape)
+    table = await _follow_foreign_key(change, shape, table)
     check_foreign_keys(change.cluster, shape, table)
     after = [*_type_texts(change.tree, table), *sync_texts(table), change.new_epoch()]
     await change.run_home(*after)
     await change.elsewhere(change.text, *after)
+    await rebuild_views(change)
+
+
+async def _follow_foreign_key(change: Change, shape: dict[str, Any], table: Table) -> Table:
+    """Dumps and ORMs add foreign keys after the tables: an empty table then joins the keyspace that its key ties it to."""
+    wished = wished_keyspace(change.cluster, shape, table)
+    full_name = qualified(global_schema(table.schema), table.name)
+    if wished is None or await _has_rows(change, table):
+        return table
+    rekey = call(
+        "rekey", literal(table.schema), literal(table.name), literal(change.cluster.keyspaces[wished].name)
+    )
+    if (await change.run_home(call("dependent_views", literal(full_name))))[0][0]:
+        return table  # a materialized view reads it
+    await change.everywhere(rekey)
+    return replace(table, keyspace=wished)
+
+
+async def _has_rows(change: Change, table: Table) -> bool:
+    """Whether any shard of the table holds a row; they stay locked."""
+    here = qualified("here" if table.schema == "public" else f"here_{table.schema}", table.name)
+    for group in change.work.groups:
+        link = await change.branch(group)
+        rows = await link.run(
+            f"LOCK TABLE {here} IN ACCESS EXCLUSIVE MODE;\nSELECT EXISTS (SELECT FROM {here})"
+        )
+        if rows[0][0] == "t":
+            return True
+    return False
 
 
 def sync_texts(table: Table) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Final
 import postgast
 
 from pgherd.catalog.ddl import alter, drops, objects, roles, tables, views
-from pgherd.catalog.ddl.change import HOME, Change, begin, check_schema_name
+from pgherd.catalog.ddl.change import HOME, Change, begin, check_schema_name, name_of
 from pgherd.catalog.ddl.tags import tag_of
 from pgherd.catalog.model import ClusterMap
+from pgherd.catalog.text import call, literal
 from pgherd.engine.link import Workspace
 from pgherd.errors import Refused
 from pgherd.plan.plans import Ddl
@@ -44,7 +45,7 @@ async def _alter_table(change: Change) -> None:
         case "INDEX":
             await alter.alter_index(change)
         case "SEQUENCE":
-            await objects.on_home(change)
+            await objects.where_it_can_live(change)
         case "TYPE":
             await objects.in_every_group(change)
         case _:
@@ -75,8 +76,6 @@ async def _rename(change: Change) -> None:
         await objects.in_every_group(change)
     elif kind == "ROLE":
         await roles.once_per_server(change)
-    elif kind == "SEQUENCE":
-        await objects.on_home(change)
     else:
         await objects.where_it_can_live(change)
 
@@ -109,7 +108,14 @@ async def _set_schema(change: Change) -> None:
 
 
 async def _sequence(change: Change) -> None:
-    await objects.on_home(change)
+    """A sequence counts on group 0. The other groups have one that is exhausted: defaults may name it, but it gives no second series."""
+    tree = change.tree
+    options = {node.def_elem.defname for node in tree.options}
+    if tree.DESCRIPTOR.name == "AlterSeqStmt" and options != {"owned_by"}:
+        await objects.on_home(change)
+        return
+    await objects.where_it_can_live(change)
+    await change.elsewhere(call("exhaust", literal(name_of(tree.sequence))))
 
 
 async def _refresh(change: Change) -> None:

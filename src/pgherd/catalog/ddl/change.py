@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import postgast
@@ -32,6 +32,7 @@ class Change:
     home: Link
     next_shard: int
     next_keyspace: int
+    locked: set[GroupId] = field(default_factory=lambda: {HOME})
 
     @property
     def tree(self) -> Any:
@@ -56,13 +57,22 @@ class Change:
         """Run the texts on group 0, the user's own first (so that error positions are right); the last one's rows."""
         return await self.home.run("\n;\n".join(texts))
 
+    async def branch(self, group: GroupId) -> Link:
+        """The branch in a group. The first touch waits until the change before this one has been committed there as well: its
+        second phase may still be under way when group 0 lets go of the map."""
+        link = await self.work.branch(group)
+        if group not in self.locked:
+            await link.run("SELECT pgherd.lock_cluster()")
+            self.locked.add(group)
+        return link
+
     async def run(self, groups: Iterable[GroupId], text: str | Callable[[GroupId], str]) -> None:
         """Run a text in several groups side by side. Group 0 first and alone, if it is among them."""
         wanted = sorted(set(groups))
         if wanted and wanted[0] == HOME:
             await self.home.run(text if isinstance(text, str) else text(HOME))
             wanted = wanted[1:]
-        links = [await self.work.branch(group) for group in wanted]
+        links = [await self.branch(group) for group in wanted]
         runs = [link.run(text if isinstance(text, str) else text(link.group)) for link in links]
         for result in await asyncio.gather(*runs, return_exceptions=True):
             if isinstance(result, BaseException):

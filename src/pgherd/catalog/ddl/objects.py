@@ -43,7 +43,7 @@ async def where_it_can_live(change: Change) -> None:
 
 
 async def _try(change: Change, group: GroupId) -> None:
-    link = await change.work.branch(group)
+    link = await change.branch(group)
     await link.run("SAVEPOINT pgherd_definition")
     try:
         await link.run(change.text)

@@ -162,6 +162,13 @@ def covers(fk: dict[str, Any], key: Sequence[str], target_key: Sequence[str]) ->
     )
 
 
+def wished_keyspace(cluster: ClusterMap, shape: dict[str, Any], me: Table) -> KeyspaceId | None:
+    """The other keyspace that a foreign key ties the table to, if it could lie there: same strategy, same types, key on key."""
+    keyspace = cluster.keyspace_of(me)
+    found = _followed(cluster, shape, me.key, keyspace.key_types, keyspace.strategy)
+    return found if found != keyspace.id else None
+
+
 def check_foreign_keys(cluster: ClusterMap, shape: dict[str, Any], me: Table) -> None:
     """Refuse foreign keys that no single group could check. `me` is the table as it will stand in the map."""
     tables = {**cluster.tables, (me.schema, me.name): me}

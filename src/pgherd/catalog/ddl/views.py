@@ -158,7 +158,9 @@ async def create_table_as(change: Change) -> str:
 async def _rows_tag(change: Change, tree: Any, shape: dict[str, Any]) -> str:
     if tree.into.skip_data:
         return "CREATE TABLE AS"
-    rows = await change.run_home(f"SELECT pg_catalog.count(*) FROM {qualified(shape['schema'], shape['name'])}")
+    rows = await change.run_home(
+        f"SELECT pg_catalog.count(*) FROM {qualified(shape['schema'], shape['name'])}"
+    )
     return f"SELECT {rows[0][0]}"
 
 

@@ -123,6 +123,19 @@ BEGIN
     PERFORM pgherd.sync_rights(p_template, full_name::regclass);
 END $$;
 
+-- Outside group 0 a sequence gives nothing: two groups that count on their own would give the same numbers twice.
+CREATE OR REPLACE FUNCTION pgherd.exhaust(sequence text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $$
+DECLARE
+    s pg_catalog.pg_sequence;
+BEGIN
+    SELECT x.* INTO s FROM pg_catalog.pg_sequence x WHERE x.seqrelid = pg_catalog.to_regclass(sequence);
+    IF s.seqrelid IS NOT NULL AND pgherd.group_id() <> 0 THEN
+        PERFORM pgherd.must_own(s.seqrelid);
+        EXECUTE pg_catalog.format('ALTER SEQUENCE %s NO CYCLE', s.seqrelid::pg_catalog.regclass);
+        PERFORM pg_catalog.setval(s.seqrelid, CASE WHEN s.seqincrement > 0 THEN s.seqmax ELSE s.seqmin END);
+    END IF;
+END $$;
+
 -- Everything of a distributed table in this group. `phase` 'bare': only the tables themselves, so that rows can be loaded before keys and triggers
 -- exist; 'keys': those, with unique keys and indexes, so that foreign keys of other tables find them.
 CREATE OR REPLACE FUNCTION pgherd.sync_table(p_schema text, p_name text, phase text DEFAULT 'all') RETURNS void
@@ -155,6 +168,9 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM pgherd.sync_here(template, p_schema, p_name, t.keyspace);
+    PERFORM pgherd.exhaust(d.objid::regclass::text) FROM pg_depend d JOIN pg_sequence q ON q.seqrelid = d.objid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = template AND d.deptype = 'a'
+          AND pgherd.group_id() <> 0;
 END $$;
 
 CREATE OR REPLACE FUNCTION pgherd.sync_replica_identity(template regclass, target regclass) RETURNS void LANGUAGE plpgsql VOLATILE
@@ -430,4 +446,23 @@ BEGIN
              WHERE t.schema = p_schema AND t.name = p_name AND x.group_id <> pgherd.group_id() LOOP
         EXECUTE format('DROP FOREIGN TABLE IF EXISTS %I.%I', pgherd.physical('shard_' || s.id, p_schema), p_name);
     END LOOP;
+END $$;
+
+-- A distributed table without rows leaves its keyspace for another one (a foreign key, added later, ties it there).
+CREATE OR REPLACE FUNCTION pgherd.rekey(p_schema text, p_name text, p_keyspace text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
+DECLARE
+    old text := (SELECT keyspace FROM pgherd.tables WHERE schema = p_schema AND name = p_name);
+    prefix text;
+BEGIN
+    PERFORM pgherd.must_own(format('%I.%I', p_schema, p_name)::regclass);
+    FOREACH prefix IN ARRAY ARRAY['here', 'global'] LOOP
+        PERFORM pgherd.drop_relation(pgherd.physical(prefix, p_schema), p_name);
+    END LOOP;
+    UPDATE pgherd.tables SET keyspace = p_keyspace WHERE schema = p_schema AND name = p_name;
+    IF NOT EXISTS (SELECT FROM pgherd.tables WHERE keyspace = old) THEN
+        PERFORM pgherd.drop_shard_schemas(s.id) FROM pgherd.shards s WHERE s.keyspace = old;
+        DELETE FROM pgherd.shards WHERE keyspace = old;
+        DELETE FROM pgherd.keyspaces WHERE name = old;
+    END IF;
 END $$;
