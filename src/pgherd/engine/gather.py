@@ -17,7 +17,8 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
     async with work.tx.reading(plan.groups) as links:
 
         async def arm(group: GroupId) -> TextRows:
-            return await links[group].texts(plan.arm, params)
+            own = params if plan.arm_params is None else params.select(plan.arm_params)
+            return await links[group].texts(plan.arm, own)
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
         if sum(len(one.rows) for one in arms) <= plan.row_limit:

@@ -67,7 +67,7 @@ def _divide_query(context: Context) -> InsertSelect:
             "parameters behind the query of an INSERT ... SELECT are not available", hint="Write constants."
         )
     found = parse(source)[0]
-    scope = read(found, context.cluster, context.path)
+    scope = read(found, context.cluster, context.path, columns=True)
     columns = [col.res_target.name for col in tree.cols] or _as_many(table, scope)
     wrapped = _wrapped(source, table, columns)
     columns += [name for name in table.key if name not in columns]

@@ -22,22 +22,25 @@ from pgherd.plan.naming import (
     renamed,
     resolve,
 )
+from pgherd.plan.plans import Param
 from pgherd.plan.scope import Derived, Edge, Level, Relation, RelationKind, Scope, Vertex
-from pgherd.plan.values import Within, read_value
+from pgherd.plan.values import Value, Within, read_value
 from pgherd.sql.statement import Statement
 from pgherd.sql.tree import Tree, strings
 
 _COMPARED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}  # operator -> with sides exchanged
 
 
-def read(statement: Statement, cluster: ClusterMap, path: tuple[str, ...]) -> Scope:
-    """The scope of a SELECT, INSERT, UPDATE, DELETE or MERGE."""
-    return read_tree(statement.kind, statement.tree, cluster, path)
+def read(statement: Statement, cluster: ClusterMap, path: tuple[str, ...], *, columns: bool = False) -> Scope:
+    """The scope of a SELECT, INSERT, UPDATE, DELETE or MERGE; with its output `columns` if they are asked for."""
+    return read_tree(statement.kind, statement.tree, cluster, path, columns=columns)
 
 
-def read_tree(kind: str, tree: Tree, cluster: ClusterMap, path: tuple[str, ...]) -> Scope:
+def read_tree(
+    kind: str, tree: Tree, cluster: ClusterMap, path: tuple[str, ...], *, columns: bool = False
+) -> Scope:
     """As `read`, for a tree without text."""
-    reader = Reader(cluster, path)
+    reader = Reader(cluster, path, top=None if columns else tree)
     derived = reader.query(kind, tree, None, {})
     reader.finish()
     reader.scope.top = derived.level
@@ -48,8 +51,9 @@ def read_tree(kind: str, tree: Tree, cluster: ClusterMap, path: tuple[str, ...])
 class Reader(ExpressionReader):
     """One walk. `query` reads any kind of level; `finish` adds what depends on the whole statement."""
 
-    def __init__(self, cluster: ClusterMap, path: tuple[str, ...]) -> None:
+    def __init__(self, cluster: ClusterMap, path: tuple[str, ...], *, top: Tree | None = None) -> None:
         super().__init__()
+        self._top = top  # a SelectStmt whose output nobody asks for
         self._cluster = cluster
         self._path = path
         self._pushdowns: list[tuple[Derived, Vertex, Vertex]] = []
@@ -124,6 +128,8 @@ class Reader(ExpressionReader):
             self.scope.locking = True
         if stmt.HasField("into_clause"):
             self.scope.into = True
+        if stmt is self._top:
+            return Derived(columns=None, level=level)
         return self._output(stmt.target_list, level)
 
     def _set_operation(self, stmt: Tree, level: Level) -> Derived:
@@ -361,39 +367,50 @@ class Reader(ExpressionReader):
         ):
             self._in_subselect(node.sub_link, level, allowed)
             return
-        if kind == "a_expr":
-            self._comparison(node.a_expr, level, allowed)
+        if kind == "a_expr" and self._comparison(node.a_expr, level, allowed):
+            return
         self.visit(node, level)
 
-    def _comparison(self, expr: Tree, level: Level, allowed: set[int]) -> None:
-        names = [name.string.sval for name in expr.name]
-        if names[:-1] not in ([], ["pg_catalog"]):
-            return
-        op = names[-1]
-        if expr.kind == pb.AEXPR_OP and op in _COMPARED:
-            self._compare(op, expr.lexpr, expr.rexpr, level, allowed)
-        elif expr.kind == pb.AEXPR_IN and op == "=":
+    def _comparison(self, expr: Tree, level: Level, allowed: set[int]) -> bool:
+        """Make edges of a comparison; True if there is nothing else in it to read."""
+        names = strings(expr.name)
+        if names[:-1] not in ((), ("pg_catalog",)):
+            return False
+        op, kind = names[-1], expr.kind
+        if kind == pb.AEXPR_OP and op in _COMPARED:
+            return self._compare(op, expr.lexpr, expr.rexpr, level, allowed)
+        if kind == pb.AEXPR_IN and op == "=":
             self._member(expr.lexpr, expr.rexpr.list.items, level, allowed)
-        elif expr.kind == pb.AEXPR_BETWEEN:
+        elif kind == pb.AEXPR_BETWEEN:
             low, high = expr.rexpr.list.items
             self._compare(">=", expr.lexpr, low, level, allowed)
             self._compare("<=", expr.lexpr, high, level, allowed)
+        return False
 
-    def _compare(self, op: str, left: Tree, right: Tree, level: Level, allowed: set[int]) -> None:
-        if left.WhichOneof("node") == "row_expr" and right.WhichOneof("node") == "row_expr":
+    def _compare(self, op: str, left: Tree, right: Tree, level: Level, allowed: set[int]) -> bool:
+        if left.HasField("row_expr") and right.HasField("row_expr"):
             if op == "=":
                 for one, other in zip(left.row_expr.args, right.row_expr.args, strict=False):
                     self._compare("=", one, other, level, allowed)
-            return
+            return False
         one, other = self._edge(left, level), self._edge(right, level)
         if op == "=":
             self._equate(one, other, allowed)
-        elif isinstance(one, Vertex) and other is not None and not isinstance(other, Vertex | Within):
+        elif isinstance(one, Vertex) and isinstance(other, Value):
             if one.relation in allowed:
                 self.scope.add(one, Within(op, (other,)))
-        elif isinstance(other, Vertex) and one is not None and not isinstance(one, Vertex | Within):  # noqa: SIM102
-            if other.relation in allowed:
-                self.scope.add(other, Within(_COMPARED[op], (one,)))
+        elif isinstance(other, Vertex) and isinstance(one, Value) and other.relation in allowed:
+            self.scope.add(other, Within(_COMPARED[op], (one,)))
+        return self._is_read(left, one) and self._is_read(right, other)
+
+    def _is_read(self, node: Tree, edge: Edge | None) -> bool:
+        """Whether nothing in the node is left to visit."""
+        if isinstance(edge, Vertex):
+            return len(node.column_ref.fields) < 3
+        if isinstance(edge, Value) and isinstance(edge.source, Param):
+            self.scope.parameters.add(edge.source.number)
+            return True
+        return False
 
     def _member(self, left: Tree, items: Any, level: Level, allowed: set[int]) -> None:
         if len(items) == 1:

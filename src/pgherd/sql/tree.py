@@ -44,7 +44,7 @@ def find(message: Tree, name: str) -> Iterator[Tree]:
 
 def strings(nodes: Iterable[Tree]) -> tuple[str, ...]:
     """The texts of a list of String nodes; anything else ("*") is left out."""
-    return tuple(node.string.sval for node in nodes if node.HasField("string"))
+    return tuple([node.string.sval for node in nodes if node.HasField("string")])  # a list is faster
 
 
 def inner(node: Tree) -> Tree | None:
