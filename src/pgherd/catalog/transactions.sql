@@ -23,14 +23,6 @@ $$;
 CREATE TABLE IF NOT EXISTS pgherd.gate (nothing int CHECK (false));
 CREATE TABLE IF NOT EXISTS pgherd.home_gate (nothing int CHECK (false));
 
--- Why a backend was cancelled: the victim's coordinator turns 57014 into 40P01 with this text.
-CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.deadlocks (
-    pid int NOT NULL,
-    cycle text NOT NULL,
-    found_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
 GRANT SELECT, INSERT, UPDATE ON pgherd.decisions TO PUBLIC;
 GRANT SELECT, UPDATE ON pgherd.gate, pgherd.home_gate TO PUBLIC;
-GRANT SELECT, DELETE ON pgherd.deadlocks TO PUBLIC;

@@ -24,7 +24,7 @@ from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
-from pgherd.errors import PgherdError, StaleMap
+from pgherd.errors import PgherdError, ServerError, StaleMap
 from pgherd.plan.plans import AnyPlan, Call, Ddl
 from pgherd.sql.parse import parse
 from pgherd.transaction import coordinator
@@ -281,6 +281,12 @@ class Transaction(Queries):
                     raise StaleMap(
                         "the cluster map changed during the transaction", hint="Run the transaction again."
                     ) from error
+                if (
+                    isinstance(error, ServerError)
+                    and error.code == "57014"
+                    and started.told(error.fields)["C"] == "40P01"
+                ):
+                    raise asyncpg.DeadlockDetectedError("deadlock detected") from error.__cause__
                 raise users_error(error) from error.__cause__
             except BaseException:
                 started.failed = True

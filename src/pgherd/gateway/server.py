@@ -313,8 +313,10 @@ class Gateway:
 
     def cancel_session(self, session: ClientSession) -> None:
         """Cancel what a session runs, but never a commit."""
-        if session.tx is not None and session.tx.committing:
-            return
+        if session.tx is not None:
+            if session.tx.committing:
+                return
+            session.tx.cancel_asked = True
         links = set(session.active)
         if session.fast_link is not None:
             links.add(session.fast_link)

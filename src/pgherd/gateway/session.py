@@ -292,12 +292,15 @@ class ClientSession(TransactionState):
         self.busy = True
         self.fast_link = link
         self.fast_unit = unit
+        tx = self.tx
         relay = Relay(
             self,
             self._fast_done,
             drop=drop,
             hold=_hold_stale if self.tx is None else None,
-            rewrite=lambda fields: wire.error_response(present(fields, target.sql)),
+            rewrite=lambda fields: wire.error_response(
+                present(fields if tx is None else tx.told(fields), target.sql)
+            ),
         )
         if before:
             link.send(message, Swallow(), relay)

@@ -332,11 +332,14 @@ class Worker:
     async def fail(self, error: PgherdError) -> None:
         """Tell the client, and abort what the error aborts."""
         session = self.session
+        tx = session.tx
+        fields = error.fields if isinstance(error, ServerError) else {}
+        told = fields if tx is None else tx.told(fields)
         await self.runner.abort_implicit()
         if session.tx is not None:
             session.failed = True
         if isinstance(error, ServerError):
-            session.write(wire.error_response(present(error.fields, error.sent)))
+            session.write(wire.error_response(present(told, error.sent)))
         else:
             session.write(wire.error_response_from(error))
 

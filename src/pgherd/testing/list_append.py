@@ -54,7 +54,7 @@ class ListAppend:
         try:
             await link.run(f"UPDATE public.lists SET v = v || ' {value}' WHERE k = {key}")
         except ServerError as error:
-            raise await tx.reason(self._group(key), error) from error
+            raise ServerError(tx.told(error.fields)) from error
         return Append(key, value)
 
     async def one(self, chance: random.Random) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -65,6 +65,7 @@ class Transaction:
         self.branches: dict[GroupId, Branch] = {}
         self.failed = False
         self.committing = False  # from now on no cancel request may be sent to a branch's server
+        self.cancel_asked = False  # the gateway's: the user sent a cancel request
         self.lender, self.gates = lender, gates
         self.isolation, self.modes, self.read_only = isolation, modes, read_only
         self.snapshot, self.explicit = snapshot, explicit
@@ -298,10 +299,13 @@ class Transaction:
         """
         return reads.federated(self, group, reads_)
 
-    async def reason(self, group: GroupId, error: ServerError) -> ServerError:
-        """What to tell the user for `error` of a statement in `group`: a cancel by deadlock detection becomes 40P01."""
-        branch = self.branches.get(group)
-        return error if branch is None else await deadlock.reason(self.lender, group, branch.link.pid, error)
+    def told(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """An error's fields as the user should see them: a cancel that the user did not ask for, in a transaction over
+        several groups, is deadlock detection's, and becomes 40P01."""
+        asked = self.cancel_asked or "timeout" in fields.get("M", "")
+        if fields.get("C") != "57014" or asked or len(self.branches) < 2:
+            return dict(fields)
+        return {**fields, **deadlock.FIELDS}
 
     # ---- the end -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
-from pgherd.errors import PgherdError, ServerError
+from pgherd.errors import PgherdError
 from pgherd.transaction.perform import Lender
 from pgherd.transaction.recovery import ask
 
@@ -30,6 +30,15 @@ SELECT 'same', l.pid::text, (l.classid::int8 & 65535)::text, l.objid::text
 UNION ALL
 SELECT 'since', a.pid::text, (extract(epoch FROM a.xact_start) * 1000000)::int8::text, NULL
     FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL"""
+
+
+# What the victim's user is told instead of "canceling statement due to user request"
+FIELDS = {
+    "C": "40P01",
+    "M": "deadlock detected",
+    "D": "Transactions that span groups waited for each other; the gateway's log names them.",
+    "H": "Run the transaction again.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +172,8 @@ class Detector:
         return broken
 
     async def _cancel(self, deadlock: Deadlock, since_us: int) -> None:
-        """Write down why, then cancel: only a process that still waits for a lock in the same transaction."""
+        """Only a process that still waits for a lock in the same transaction. Its coordinator makes the 57014 a 40P01."""
         group, pid = deadlock.victim
-        await ask(
-            self.lender,
-            group,
-            f"WITH old AS (DELETE FROM pgherd.deadlocks WHERE pid = {pid} OR found_at < now() - interval '1 hour') "
-            f"INSERT INTO pgherd.deadlocks (pid, cycle) VALUES ({pid}, '{deadlock.text}')",
-        )
         rows = await ask(
             self.lender,
             group,
@@ -178,28 +181,3 @@ class Detector:
             f"AND (extract(epoch FROM xact_start) * 1000000)::int8 = {since_us}",
         )
         self.cancelled += len(rows)
-
-
-async def reason(lender: Lender, group: GroupId, pid: int, error: ServerError) -> ServerError:
-    """What to tell the user instead of `error`: if pgherd cancelled process `pid` for a deadlock, 40P01 with the cycle.
-
-    For a 57014 that nobody in the session asked for; any other error is answered unchanged.
-    """
-    if error.code != "57014":
-        return error
-    try:
-        rows = await ask(
-            lender, group, f"DELETE FROM pgherd.deadlocks WHERE pid = {pid} RETURNING cycle", 2.0
-        )
-    except PgherdError:
-        return error
-    if not rows:
-        return error
-    fields = {
-        "S": "ERROR",
-        "V": "ERROR",
-        "C": "40P01",
-        "M": "deadlock detected",
-        "D": f"Across groups: {rows[0][0]}.",
-    }
-    return ServerError({**fields, "H": "Run the transaction again."})
