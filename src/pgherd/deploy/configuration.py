@@ -46,7 +46,7 @@ _ROTATED_LOG: Mapping[str, str] = {
 }
 
 # a killed process still loses nothing, only a power cut does
-_FORGETFUL: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
+_FORGETFUL: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 
 
 def postgresql_conf(

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pgherd.deploy.server import Server
 from pgherd.deploy.wish import Wish
 
 PORTS_FIRST = 21000  # below Linux's ephemeral ports (from 32768)
+MEMORY_BYTES_MIN = 6_000_000_000
 _PREFIX = "pgherd-test-"
 
 
@@ -39,10 +41,11 @@ class Yard:
 
     @classmethod
     def open(cls) -> Yard:
-        """A new yard under the directory for temporary files."""
-        _sweep()
+        """A new yard under the directory for temporary files, in memory where there is plenty."""
+        place = _place()
+        _sweep(place)
         mine = f"{_PREFIX}{os.getpid()}-{processes.started_at(os.getpid())}-"
-        directory = Path(tempfile.mkdtemp(prefix=mine))
+        directory = Path(tempfile.mkdtemp(prefix=mine, dir=place))
         directory.chmod(0o711)
         found = binaries.find()
         yard = cls(directory, found, identity.choose(found, directory))
@@ -132,18 +135,25 @@ class Yard:
     def close(self) -> None:
         """Stop all servers and remove the directory. Again is fine."""
         atexit.unregister(self.close)
-        for server in self.servers:
-            server.stop(immediate=True)
-        for cluster in self.clusters:
-            cluster.kill()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda server: server.stop(immediate=True), self.servers))
+            list(pool.map(LocalCluster.kill, self.clusters))
         self.servers.clear()
         self.clusters.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _sweep() -> None:
+def _place() -> Path:
+    """The directory for yards: TMPDIR if it is set, else memory if there is plenty of it, else the usual one."""
+    memory = Path("/dev/shm")
+    if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_BYTES_MIN:
+        return memory
+    return Path(tempfile.gettempdir())
+
+
+def _sweep(place: Path) -> None:
     """Remove the yards of processes that are gone."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*-*"):
+    for path in place.glob(f"{_PREFIX}*-*-*"):
         pid, start, _ = path.name.removeprefix(_PREFIX).split("-", 2)
         if pid.isdigit() and start.isdigit() and not processes.alive(int(pid), int(start)):
             for gateway in path.glob("**/gateway.pid"):
