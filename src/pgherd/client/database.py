@@ -100,13 +100,19 @@ class Database(Queries):
         route = self._routes.get(query)
         if route is None or self.current.get() is not None:
             return None
-        target = route.target(args)
+        try:
+            target = route.known.get(args[route.number]) or route.target(args)
+        except (
+            IndexError,
+            TypeError,
+        ):  # too few arguments, or one that cannot be hashed: the long way says so
+            return None
         if target is None:
             return None
         pool, text = target
-        held = pool.take()
-        if held is None:
+        if not pool.idle:
             return None
+        held = pool.idle.pop()
         statement = held.statements.get(text)
         if statement is None:
             pool.give(held)

@@ -61,12 +61,12 @@ class GroupPool:
 
     __slots__ = (
         "_connect",
-        "_idle",
         "_open",
         "_waiters",
         "closed",
         "generation",
         "group",
+        "idle",
         "size",
         "wait_max",
     )
@@ -78,18 +78,18 @@ class GroupPool:
         self.closed = False
         self.generation = 0
         self._connect = connect
-        self._idle: list[Held] = []
+        self.idle: list[Held] = []
         self._open = 0
         self._waiters: deque[asyncio.Future[Held | None]] = deque()
 
     def take(self) -> Held | None:
         """An idle connection at once, or None: then `await wait()`."""
-        return self._idle.pop() if self._idle else None
+        return self.idle.pop() if self.idle else None
 
     async def wait(self) -> Held:
         """A connection: idle, new, or the next that is given back. Raises GroupDown after `wait_max` seconds."""
-        while self._idle:
-            held = self._idle.pop()
+        while self.idle:
+            held = self.idle.pop()
             if not held.lost:
                 return held
             self.drop(held)
@@ -101,7 +101,7 @@ class GroupPool:
 
     async def overdraw(self) -> Held:
         """A connection at once, a new one if none is idle, even beyond `size`: for transactions, whose number is bounded."""
-        if self._idle:
+        if self.idle:
             return await self.wait()
         if self.closed:
             raise asyncpg.InterfaceError("the database object is closed")
@@ -151,7 +151,7 @@ class GroupPool:
         if self._open > self.size:
             self.drop(held)
         else:
-            self._idle.append(held)
+            self.idle.append(held)
 
     def drop(self, held: Held) -> None:
         """Close a connection that must not be lent again."""
@@ -173,13 +173,13 @@ class GroupPool:
 
     def drop_idle(self) -> None:
         """Close what is not lent: settings or codecs changed."""
-        while self._idle:
-            self.drop(self._idle.pop())
+        while self.idle:
+            self.drop(self.idle.pop())
 
     async def close(self) -> None:
         """Close idle connections politely; lent ones close when they are given back."""
         self.closed = True
-        idle, self._idle = self._idle, []
+        idle, self.idle = self.idle, []
         self._open -= len(idle)
         for waiter in self._waiters:
             if not waiter.done():

@@ -10,7 +10,8 @@ from pgherd.catalog.model import ClusterMap, GroupId, Key, Shard, ShardId
 from pgherd.client.held import GroupPool
 from pgherd.plan.plans import AnyPlan, Param, Single
 
-# A key of exactly this Python type is its own canonical value. (bool is not int here: its type differs.)
+# Key types whose Python values are canonical as they are, and remembered. What is equal to such a value (1 and True) goes to the same shard, or is refused
+# by asyncpg wherever it goes.
 _SAME: Mapping[str, type] = {
     "smallint": int,
     "integer": int,
@@ -18,17 +19,22 @@ _SAME: Mapping[str, type] = {
     "text": str,
     "character varying": str,
 }
+REMEMBERED = 10_000  # values whose target a route remembers
 Target = tuple[GroupPool, str]
 
 
 class Route:
-    """Where a statement's text goes for given arguments. Made for one map; a new map drops all routes."""
+    """Where a statement's text goes for given arguments. Made for one map; a new map drops all routes.
 
-    __slots__ = ("_locate", "_number", "_same", "_sources", "_targets", "write")
+    `known` remembers targets by the value of the key's argument (number `number`, from 0), for keys of one column.
+    """
+
+    __slots__ = ("_locate", "_same", "_sources", "_targets", "known", "number", "write")
 
     def __init__(self, plan: Single, map_: ClusterMap, pools: Mapping[GroupId, GroupPool]) -> None:
         keyspace = map_.keyspaces[plan.keyspace]
         self.write = plan.write
+        self.known: dict[Any, Target] = {}
         self._locate: Callable[[Key], Shard | None] = keyspace.locate
         self._sources = [
             (source.number - 1, kind)
@@ -36,7 +42,7 @@ class Route:
             if isinstance(source, Param)
         ]
         one = len(self._sources) == 1
-        self._number = self._sources[0][0] if one else 0
+        self.number = self._sources[0][0] if one else 0
         self._same = _SAME.get(self._sources[0][1]) if one else None
         self._targets: dict[ShardId, Target] = {
             shard.id: (pools[shard.group], plan.text.for_shard(shard.id)) for shard in keyspace.shards
@@ -45,19 +51,22 @@ class Route:
     def target(self, args: Sequence[Any]) -> Target | None:
         """The pool and the shard's text, or None: take the long way (NULL, odd values, too few arguments)."""
         try:
-            if self._same is not None:
-                value = args[self._number]
-                key: Key = (
-                    (value,)
-                    if type(value) is self._same
-                    else (keys.decode_python(self._sources[0][1], value),)
-                )
-            else:
-                key = tuple(keys.decode_python(kind, args[at]) for at, kind in self._sources)
+            value = args[self.number]
+            plain = type(value) is self._same
+            key: Key = (
+                (value,)
+                if plain
+                else tuple([keys.decode_python(kind, args[at]) for at, kind in self._sources])
+            )
             shard = self._locate(key)
+            if shard is None:
+                return None
+            found = self._targets[shard.id]
         except Exception:  # whatever is wrong with it, the long way says so properly
             return None
-        return self._targets[shard.id] if shard is not None else None
+        if plain and len(self.known) < REMEMBERED:
+            self.known[value] = found
+        return found
 
 
 def route_for(plan: AnyPlan, map_: ClusterMap, pools: Mapping[GroupId, GroupPool]) -> Route | None:
