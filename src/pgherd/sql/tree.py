@@ -53,12 +53,15 @@ def inner(node: Tree) -> Tree | None:
     return None if kind is None else getattr(node, kind)
 
 
+_PLACES = frozenset({"location", "rexpr_list_start", "rexpr_list_end", "list_start", "list_end"})
+
+
 def without_places(message: Tree) -> Tree:
     """A copy without byte offsets, to compare two trees by meaning."""
     copy = message.__class__()
     copy.CopyFrom(message)
-    for one in descend(copy):
-        for name in ("location", "rexpr_list_start", "rexpr_list_end", "list_start", "list_end"):
-            if name in one.DESCRIPTOR.fields_by_name:
-                one.ClearField(name)
+    for one in list(descend(copy)):
+        for field, _ in one.ListFields():
+            if field.name in _PLACES:
+                one.ClearField(field.name)
     return copy
