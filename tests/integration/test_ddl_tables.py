@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from catalog_world import World, run
 
 from pgherd.catalog.model import Node
 from pgherd.deploy.server import Server
-from pgherd.errors import PgherdError, ServerError
+from pgherd.errors import PgherdError, ReservedName, ServerError
 from pgherd.testing.servers import Yard
 
 
@@ -105,57 +107,47 @@ def test_keyspaces_are_shared_along_foreign_keys_and_by_alike_keys(story: Any) -
     story(job)
 
 
-REFUSED = [
-    ("CREATE TABLE t (a int) PARTITION BY LIST (a)", "0A000", "RANGE"),
-    ("CREATE TABLE t (a int, b int UNIQUE) PARTITION BY HASH (a)", "0A000", "shard key"),
-    ("CREATE TABLE t (a serial) PARTITION BY HASH (a)", "0A000", "bigserial"),
-    ("CREATE TABLE t (a int GENERATED ALWAYS AS IDENTITY) PARTITION BY HASH (a)", "0A000", "bigint"),
-    ("CREATE TABLE t (a int) PARTITION BY RANGE ((a + 1))", "0A000", "plain columns"),
-    ("CREATE TABLE t (a boolean) PARTITION BY RANGE (a)", "0A000", "uuid"),
-    ("CREATE TABLE t (a numeric(10, 2)) PARTITION BY RANGE (a)", "0A000", "without a precision"),
-    ('CREATE TABLE t (a text COLLATE "unicode") PARTITION BY RANGE (a)', "0A000", "COLLATE"),
-    ("CREATE TABLE t (a bigint REFERENCES single) PARTITION BY HASH (a)", "0A000", "pgherd.reference"),
-    ("CREATE TABLE t (a bigint, b bigint REFERENCES hashed) PARTITION BY HASH (a)", "0A000", "shard key"),
-    ("CREATE TABLE t (a bigint REFERENCES hashed)", "0A000", "Distribute"),
-    ("CREATE TABLE t PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0)", "0A000", "split"),
-    ("CREATE TABLE t () INHERITS (single)", "0A000", "LIKE"),
-    (
-        "CREATE TABLE t (a int DEFAULT nextval('counter'), b int) PARTITION BY HASH (b)",
-        "0A000",
-        "bigserial",
-    ),
-    ("CREATE SCHEMA shard_7", "42939", "another name"),
-    ("CREATE SCHEMA global_x", "42939", "another name"),
-    ("CREATE DATABASE other", "0A000", "one database"),
-    ("CREATE RULE r AS ON INSERT TO hashed DO INSTEAD NOTHING", "0A000", "trigger"),
-    (
-        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM hashed'",
-        "0A000",
-        "one server",
-    ),
-    ("DO $$ BEGIN PERFORM 1 FROM hashed; END $$", "0A000", "group 0"),
-    ("CREATE POLICY p ON hashed USING (current_setting('app.x') = '1')", "0A000", "current_user"),
-    ("ALTER TABLE hashed ADD COLUMN s serial", "0A000", "bigserial"),
-    ("ALTER TABLE hashed SET SCHEMA information_schema", "0A000", "copy"),
-    ("ALTER TABLE hashed ADD COLUMN s bigint REFERENCES single", "0A000", "reference"),
-    ("DROP TABLE nothing", "42P01", ""),
-]
+REFUSED_FILE = Path(__file__).parent.parent / "plans" / "definitions" / "refused.sql"
+WRITE = "PGHERD_WRITE_REFUSED"  # set: write down what is refused how, instead of checking it
 
 
-def test_refusals_have_a_hint_and_leave_nothing_behind(story: Any) -> None:
+def _outcome(error: PgherdError) -> tuple[str, ...]:
+    code = error.code if isinstance(error, ServerError) else error.sqlstate
+    return (f"-- Refused {code}: {error.message}", *([f"--   hint: {error.hint}"] if error.hint else []))
+
+
+def test_refusals_are_those_of_the_list_and_leave_nothing_behind(story: Any) -> None:
     async def job(world: World) -> None:
         await world.do(
-            "CREATE TABLE single (a bigint PRIMARY KEY); CREATE SEQUENCE counter; CREATE TABLE hashed (a bigint PRIMARY KEY) PARTITION BY HASH (a)"
+            "CREATE TABLE single (a bigint PRIMARY KEY); CREATE TABLE codes (a int PRIMARY KEY); CREATE SEQUENCE counter;"
+            "CREATE TABLE hashed (a bigint PRIMARY KEY, b int) PARTITION BY HASH (a)"
         )
+        await world.call("reference", "codes")
         before = await world.map()
-        for sql, code, hint in REFUSED:
-            with pytest.raises(PgherdError) as caught:
-                await world.do(sql)
-            error = caught.value
-            found = error.code if isinstance(error, ServerError) else error.sqlstate
-            assert (sql, found) == (sql, code)
-            assert hint in (error.hint or ""), sql
-            assert await world.map() == before, sql
+        found: list[str] = []
+        for text in REFUSED_FILE.read_text().strip().split("\n\n"):
+            sql = "\n".join(line for line in text.split("\n") if not line.startswith("-- "))
+            lines: tuple[str, ...] = ()
+            if not sql.startswith("# "):
+                with pytest.raises(PgherdError) as caught:
+                    await world.do(sql)
+                lines = _outcome(caught.value)
+                assert lines[0].startswith("-- Refused 0A000: "), sql
+                assert len(lines) == 2, sql
+                assert await world.map() == before, sql
+            found.append("\n".join((sql, *lines)))
+        if WRITE in os.environ:
+            REFUSED_FILE.write_text("\n\n".join(found) + "\n")
+        assert "\n\n".join(found) + "\n" == REFUSED_FILE.read_text()
+
+    story(job)
+
+
+@pytest.mark.parametrize("name", ["shard_7", "global_x", "here", "pgherd_more"])
+def test_names_that_pgherd_needs_are_reserved(story: Any, name: str) -> None:
+    async def job(world: World) -> None:
+        with pytest.raises(ReservedName):
+            await world.do(f"CREATE SCHEMA {name}")
 
     story(job)
 

@@ -77,11 +77,12 @@ def refused_page() -> str:
     lines = [
         "# What pgherd refuses",
         "",
-        "Each of these ends in SQLSTATE 0A000 with the hint shown. The page is written from `tests/plans/refused.sql`, which the",
-        "tests check, by `python -m tests.plans --write`; the tables in it are those of `tests/plans/plan_map.py`.",
-        "What a server refuses by itself is PostgreSQL's own message, and not listed here.",
+        "Each of these ends in SQLSTATE 0A000 with the hint shown. The page is written from `tests/plans/refused.sql` and, for",
+        "definitions, `tests/plans/definitions/refused.sql`, which the tests check, by `python -m tests.plans --write`.",
+        "The tables in the first are those of `tests/plans/plan_map.py`; in the second `hashed` is distributed, `codes` a reference",
+        "table, `single` a single one. What a server refuses by itself is PostgreSQL's own message, and not listed here.",
     ]
-    for block in read_blocks(HERE / "refused.sql"):
+    for block in [*read_blocks(HERE / "refused.sql"), *read_blocks(HERE / "definitions" / "refused.sql")]:
         if block.sql.startswith("# "):
             lines += ["", f"## {block.sql[2:]}", ""]
             continue

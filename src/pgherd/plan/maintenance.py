@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import postgast
 import postgast.pg_query_pb2 as pb
 
+from pgherd.catalog.bodies import distributed_in
 from pgherd.catalog.model import ClusterMap, GroupId, Table, physical_schema
+from pgherd.errors import Refused
 from pgherd.plan import physical
 from pgherd.plan.context import ZERO
 from pgherd.plan.plans import AnyPlan, Ddl, OnAll, OneGroup
@@ -182,6 +184,12 @@ def listen(statement: Statement, cluster: ClusterMap, path: Path) -> OneGroup:
 
 def do_block(statement: Statement, cluster: ClusterMap, path: Path) -> OneGroup:
     """DO: on group 0; the tables that it names are group 0's."""
+    table = distributed_in(statement.text, cluster)
+    if table is not None:
+        raise Refused(
+            f'a DO block cannot use the distributed table "{table.name}"',
+            hint="It runs inside group 0, which holds only a part of the table. Run its statements one by one.",
+        )
     return OneGroup(
         why="code blocks run on group 0", write=True, rows=False, tag="DO", sql=statement.text, group=ZERO
     )

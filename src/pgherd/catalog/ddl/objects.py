@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import postgast
 
+from pgherd.catalog.bodies import distributed_in
 from pgherd.catalog.ddl.alter import sync_texts
 from pgherd.catalog.ddl.change import Change, check_schema_name, copy_of, names, written
 from pgherd.catalog.ddl.drops import forget_gone
@@ -71,25 +71,9 @@ async def create_extension(change: Change) -> None:
     await change.everywhere(change.text, "SELECT pgherd.sync_servers()")
 
 
-_BEFORE_NAME: Final = (
-    r'(?:from|join|into|update|only|table|using)\s+(?:only\s+)?(?:"?{schema}"?\s*\.\s*)?"?{name}"?(?![\w"])'
-)
-
-
-def _mentions(body: str, table: Table) -> bool:
-    pattern = _BEFORE_NAME.format(schema=re.escape(table.schema), name=re.escape(table.name))
-    return re.search(pattern, body, re.IGNORECASE) is not None
-
-
-def distributed_in(change: Change, body: str) -> Table | None:
-    """The first distributed table that the text of a function seems to read or write."""
-    tables = (t for t in change.cluster.tables.values() if t.kind == "distributed" or t.distributed_view)
-    return next((table for table in tables if _mentions(body, table)), None)
-
-
 async def create_function(change: Change) -> None:
     """CREATE FUNCTION or PROCEDURE. Its body runs inside one server, where a distributed table cannot be read as a whole."""
-    table = distributed_in(change, change.text)
+    table = distributed_in(change.text, change.cluster)
     if table is not None:
         raise Refused(
             f'a function or procedure cannot use the distributed table "{table.name}"',
@@ -100,7 +84,7 @@ async def create_function(change: Change) -> None:
 
 async def do_block(change: Change) -> None:
     """DO: on group 0, for what lives there."""
-    table = distributed_in(change, change.text)
+    table = distributed_in(change.text, change.cluster)
     if table is not None:
         raise Refused(
             f'a DO block cannot use the distributed table "{table.name}"',
