@@ -216,6 +216,8 @@ def test_generated_keys(world: World) -> None:
             assert await db.fetchval("SELECT v FROM g WHERE id = $1", one) == "one"
             await db.execute("INSERT INTO g (v) SELECT 'n' || n FROM generate_series(1, 20) n")
             await db.executemany("INSERT INTO g (v) VALUES ($1)", [(f"m{n}",) for n in range(10)])
+            prepared = await db.prepare("SELECT v FROM g WHERE id = $1")
+            assert await prepared.fetchval(one) == "one" and "Single" in prepared.get_route()
             await db.copy_records_to_table("g", records=[(f"c{n}",) for n in range(10)], columns=["v"])
             assert await db.fetchval("SELECT count(DISTINCT id) FROM g") == 46
             await db.execute("DROP TABLE g")

@@ -23,6 +23,7 @@ from pgherd.client.held import GroupPool, Held
 from pgherd.client.link import LOST, AsyncpgLink, PythonParams
 from pgherd.client.maps import MapKeeper
 from pgherd.client.options import Codec, Options
+from pgherd.client.prepared import PreparedQuery
 from pgherd.client.queries import Queries, Record, Want, users_error
 from pgherd.client.routes import Route, route_for
 from pgherd.client.transaction import Transaction
@@ -31,13 +32,24 @@ from pgherd.engine.ids import IdSource
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale, surely_stale
-from pgherd.errors import OutcomeUnknown, PgherdError
+from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
 from pgherd.transaction import recovery
 
 T = TypeVar("T")
 ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
 Lent = tuple[GroupPool, Held, PreparedStatement, Route]
+
+
+class NoIds:
+    """Stands in for the id source while group 0, which leases origins, is down: only who needs an id notices."""
+
+    def __init__(self, error: GroupDown) -> None:
+        self._error = error
+
+    def next(self) -> int:
+        """Raises GroupDown."""
+        raise self._error
 
 
 class Database(Queries):
@@ -307,16 +319,23 @@ class Database(Queries):
         """A lent connection as the engine's link."""
         return AsyncpgLink(self.pools[group], held, frozenset(codec.name for codec in self.codecs))
 
-    async def id_source(self) -> IdSource:
-        """The source of generated ids: its origin is leased when first needed."""
+    async def id_source(self) -> IdSource | NoIds:
+        """The source of generated ids. Its origin is leased from group 0 once; while that is down there are no ids."""
         if self._ids is None:
-            held = await self.pools[GroupId(0)].wait()
             try:
-                rows = await self.link(GroupId(0), held).run("SELECT nextval('pgherd.origins')")
-            finally:
-                self.pools[GroupId(0)].give(held)
-            self._ids = IdSource(int(rows[0][0] or 0))
+                self._ids = await self._lease()
+            except GroupDown as error:
+                return NoIds(error)
         return self._ids
+
+    async def _lease(self) -> IdSource:
+        pool = self.pools[GroupId(0)]
+        held = await pool.wait()
+        try:
+            rows = await self.link(GroupId(0), held).run("SELECT nextval('pgherd.origins')")
+        finally:
+            pool.give(held)
+        return IdSource(int(rows[0][0] or 0))
 
     def notice(self, text: str) -> None:
         """Notices of distributed statements go to the log listeners."""
@@ -343,6 +362,10 @@ class Database(Queries):
     async def _unstick(self, groups: tuple[GroupId, ...]) -> None:
         for group in groups:
             await recovery.settle_blockers(self.lender, group)
+
+    async def prepare(self, query: str) -> PreparedQuery:
+        """A statement to run many times. Every statement is prepared where it runs anyway; this checks it now."""
+        return PreparedQuery(self, query, await self.planned(query))
 
     # ---- settings and the end -------------------------------------------------------------------------------
 

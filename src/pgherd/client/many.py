@@ -16,13 +16,25 @@ from pgherd.engine.execute import execute
 from pgherd.engine.route import canonical, evaluated, locate_slowly, shard_of
 from pgherd.engine.scatter import all_shards, shards_by_group
 from pgherd.engine.work import Work, name_text, side_by_side
-from pgherd.plan.plans import AnyPlan, OneGroup, ReferenceWrite, Single
+from pgherd.plan.plans import (
+    AnyPlan,
+    Const,
+    Expr,
+    InsertRows,
+    KeySource,
+    NewId,
+    OneGroup,
+    Param,
+    ReferenceWrite,
+    Single,
+)
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
     from pgherd.client.transaction import Transaction
 
 Args = Sequence[Any]
+Texts = dict[GroupId, dict[str, list[Args]]]  # each group's statements with their argument lists
 RECORDS = 20_000  # records divided at a time: bounds memory
 
 
@@ -64,20 +76,68 @@ async def in_transaction(transaction: Transaction, query: str, lists: list[Args]
         await side_by_side(sorted(texts), in_group, limit=work.bounds.parallel)
 
 
-async def _texts(plan: AnyPlan, lists: list[Args], work: Work) -> dict[GroupId, dict[str, list[Args]]] | None:
+async def _texts(plan: AnyPlan, lists: list[Args], work: Work) -> Texts | None:
     """Each group's texts with their argument lists; None: one list after another."""
     if isinstance(plan, OneGroup):
         return {work.somewhere if plan.group is None else plan.group: {plan.sql: lists}}
     if isinstance(plan, ReferenceWrite) and plan.mode == "text":
         return {group: {plan.sql: lists} for group in work.groups}
+    if isinstance(plan, InsertRows):
+        return _generated(plan, lists, work)
     if not isinstance(plan, Single):
         return None
     keyspace = work.map.keyspaces[plan.keyspace]
-    texts: dict[GroupId, dict[str, list[Args]]] = {}
+    texts: Texts = {}
     for args in lists:
         shard = await locate_slowly(plan, PythonParams(args), keyspace, work)
         texts.setdefault(shard.group, {}).setdefault(plan.text.for_shard(shard.id), []).append(args)
     return texts
+
+
+def _generated(plan: InsertRows, lists: list[Args], work: Work) -> Texts | None:
+    """INSERT of one row whose key is (partly) generated: the new ids travel as further arguments."""
+    if len(plan.rows_) != 1 or any(
+        isinstance(part, Expr) for part in (*plan.rows_[0].parts, *plan.rows_[0].key)
+    ):
+        return None
+    row = plan.rows_[0]
+    keyspace = work.map.keyspaces[plan.keyspace]
+    new = list({id(part): part for part in row.parts if isinstance(part, NewId)}.values())
+    texts: Texts = {}
+    for args in lists:
+        ids = {id(part): str(work.ids.next()) for part in new}
+        try:
+            key = tuple(
+                _given(source, kind, args, ids)
+                for source, kind in zip(row.key, keyspace.key_types, strict=True)
+            )
+        except keys.Undecodable:
+            return None
+        shard = shard_of(None if None in key else key, keyspace, inserts=True)
+        sql = _one_row(plan, shard.id, new, len(args))
+        texts.setdefault(shard.group, {}).setdefault(sql, []).append(
+            (*args, *(int(text) for text in ids.values()))
+        )
+    return texts
+
+
+def _given(source: KeySource, kind: str, args: Args, ids: dict[int, str]) -> Any:
+    if isinstance(source, Param):
+        return PythonParams(args).key(source.number, kind)
+    text = source.text if isinstance(source, Const) else ids[id(source)]
+    return None if text is None else keys.decode_text(kind, text)
+
+
+def _one_row(plan: InsertRows, shard: ShardId, new: list[NewId], given: int) -> str:
+    """The row's text with its own parameters as they are, and generated ids as parameters after them."""
+    numbers = {id(part): given + at for at, part in enumerate(new, 1)}
+
+    def piece(part: str | Param | NewId | Expr) -> str:
+        if isinstance(part, str):
+            return part
+        return f"${part.number}" if isinstance(part, Param) else f"${numbers[id(part)]}::bigint"
+
+    return plan.head.for_shard(shard) + "".join(map(piece, (*plan.rows_[0].parts, *plan.tail)))
 
 
 # ---- records by COPY ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pgherd.catalog.model import GroupId
@@ -21,7 +22,8 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
             return await links[group].texts(plan.arm, own)
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
-        if sum(len(one.rows) for one in arms) <= plan.row_limit:
+        readable = not any("record" in kind for kind in arms[0].types)  # no text can be read as an anonymous row
+        if readable and sum(len(one.rows) for one in arms) <= plan.row_limit:
             sql = with_rows(plan.combine, arms)
             return await links[plan.groups[0]].part(sql, params.select(plan.combine_params))
     return await federated(plan.fallback, params, work)
@@ -44,25 +46,43 @@ def with_rows(sql: str, arms: Sequence[TextRows]) -> str:
     return sql.replace("{rows}", rows_text(arms))
 
 
+_SCALARS = frozenset(
+    """bigint boolean bytea cidr date inet integer interval json jsonb macaddr money name numeric oid
+    real smallint text uuid varchar""".split()
+) | {
+    "character varying", "double precision", "time without time zone", "time with time zone",
+    "timestamp without time zone", "timestamp with time zone",
+}  # fmt: skip
+_MODIFIER = re.compile(r"\([\d,]+\)")
+
+
 def rows_text(arms: Sequence[TextRows]) -> str:
     """All arms' rows as one table expression: unnest of an array for each column.
 
-    Arms without rows describe the types as well as any. Columns that are arrays themselves travel as text, since
-    unnest would flatten them.
+    Arms without rows describe the types as well as any. All but plain scalars travels as text and is cast back: unnest would
+    flatten arrays and composite values. A modifier, as in numeric(10,2), is given back by a cast too.
     """
     types = arms[0].types
     rows = [row for one in arms for row in one.rows]
     columns: Sequence[Sequence[str | None]] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     names = [f"c{number}" for number in range(1, len(types) + 1)]
-    carried = ["text" if kind.endswith("[]") else kind for kind in types]
+    carried = [_carried(kind) for kind in types]
     arrays = ", ".join(
         f"{quoted(array_text(values))}::{kind}[]" for values, kind in zip(columns, carried, strict=True)
     )
     plain = f"unnest({arrays}) AS p({', '.join(names)})"
     if carried == list(types):
         return plain
-    casts = ", ".join(f"{name}::{kind} AS {name}" for name, kind in zip(names, types, strict=True))
+    casts = ", ".join(
+        name if kind == own else f"{name}::{kind} AS {name}"
+        for name, kind, own in zip(names, types, carried, strict=True)
+    )
     return f"(SELECT {casts} FROM {plain}) AS p"
+
+
+def _carried(kind: str) -> str:
+    bare = _MODIFIER.sub("", kind)
+    return bare if bare in _SCALARS else "text"
 
 
 async def federated(plan: Federated, params: Params, work: Work) -> Part:
