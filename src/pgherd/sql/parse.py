@@ -27,7 +27,7 @@ def _parse(sql: str) -> tuple[Statement, ...]:
     try:
         statements = postgast.parse(text).stmts
     except postgast.PgQueryError as error:
-        raise SyntaxRefused(error.message, position=_characters(sql, text, error.cursorpos)) from None
+        raise SyntaxRefused(error.message, position=_position(sql, text, error.cursorpos)) from None
     if not statements:
         return ()
     data = text.encode()
@@ -49,12 +49,9 @@ def _statement(text: str, node: postgast.pg_query_pb2.Node) -> Statement:
     return Statement(text=text, kind=kind, tree=getattr(node, kind))
 
 
-def _characters(sql: str, text: str, byte_position: int) -> int | None:
-    """PostgreSQL counts characters from 1, in the text as sent; libpg_query counts bytes in the text as parsed."""
-    if byte_position <= 0:
-        return None
-    before = text.encode()[: byte_position - 1].decode(errors="ignore")
-    return sql.find(text) + len(before) + 1
+def _position(sql: str, text: str, cursor: int) -> int | None:
+    """PostgreSQL counts characters from 1, in the text as sent; libpg_query in the text as it was given to it."""
+    return sql.find(text) + cursor if cursor > 0 else None
 
 
 _cached = lru_cache(maxsize=_CACHED_TEXTS)(_parse)
