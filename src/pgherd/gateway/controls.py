@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.state import state_of
+from pgherd.catalog import store
 from pgherd.catalog.model import GroupId
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import evaluated, locate_slowly
@@ -185,6 +186,9 @@ class Controls:
         else:
             await tx.rollback_to(plan.name)
             session.failed = False
+            if session.local_map is not None:  # a definition may be among what was undone
+                session.local_map = await store.load(await tx.branch(GroupId(0), write=False))
+                session.replan()
             self._tag("ROLLBACK")
 
     # ---- settings --------------------------------------------------------------------------------------
