@@ -64,7 +64,7 @@ class ServerLink(asyncio.Protocol):
         self.secret = b""
         self.applied: SessionState | None = state_of(())
         self.prepared: OrderedDict[bytes, None] = OrderedDict()
-        self.type_names: dict[int, str] = {}
+        self.type_names: dict[tuple[int, int], str] = {}  # by OID and modifier
         self.on_parameter: Callable[[str, str], None] | None = None
         self.on_notice: Callable[[bytes], None] | None = None
         self.on_close: Callable[[ServerLink], None] | None = None
@@ -263,22 +263,22 @@ class ServerLink(asyncio.Protocol):
         assert isinstance(params, BoundParams)
         unit = await self._run_bound(sql, params.as_text())
         fields = wire.read_row_description(unit.description[5:]) if unit.description else ()
-        await self._learn_types({field.oid for field in fields})
+        await self._learn_types({(field.oid, field.typmod) for field in fields})
         return TextRows(
             names=tuple(field.name for field in fields),
-            types=tuple(self.type_names[field.oid] for field in fields),
+            types=tuple(self.type_names[field.oid, field.typmod] for field in fields),
             rows=[text_row(row) for row in unit.rows],
             tag=unit.tag,
         )
 
-    async def _learn_types(self, oids: set[int]) -> None:
-        missing = sorted(oids - self.type_names.keys())
+    async def _learn_types(self, wanted: set[tuple[int, int]]) -> None:
+        missing = sorted(wanted - self.type_names.keys())
         if missing:
-            wanted = ",".join(str(oid) for oid in missing)
-            for oid, name in await self.run(
-                f"SELECT oid, pg_catalog.format_type(oid, NULL) FROM pg_catalog.pg_type WHERE oid IN ({wanted})"
+            rows = ", ".join(f"({oid}::oid, {modifier})" for oid, modifier in missing)
+            for oid, modifier, name in await self.run(
+                f"SELECT o, m, pg_catalog.format_type(o, m) FROM (VALUES {rows}) AS t(o, m)"
             ):
-                self.type_names[int(oid or 0)] = name or ""
+                self.type_names[int(oid or 0), int(modifier or 0)] = name or ""
 
     async def copy_in(self, sql: str, chunks: AsyncIterator[bytes]) -> int:
         unit = Collector(self.loop, self.on_notice)

@@ -118,7 +118,7 @@ class Keyspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table as declared. `type` is PostgreSQL's format_type() text without typmod.
+    """A column of a table as declared. `type` is PostgreSQL's format_type() text for modifier -1: a cast to it changes nothing (`bit` would mean bit(1)).
 
     `default` is the expression's text (pg_get_expr), or None. `cluster_id` says that the column is an identity
     or serial column of a distributed table, whose values pgherd generates; `always` that it is GENERATED

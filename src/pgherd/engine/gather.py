@@ -11,6 +11,11 @@ from pgherd.engine.work import Work, array_text, merged, quoted, side_by_side
 from pgherd.plan.plans import Federated, Gather
 
 
+def arm_params(plan: Gather, params: Params) -> Params:
+    """The parameters of each arm."""
+    return params if plan.arm_params is None else params.select(plan.arm_params)
+
+
 async def gather(plan: Gather, params: Params, work: Work) -> Part:
     """The arms side by side on one snapshot; then PostgreSQL combines their rows, if there is a `combine`."""
     if plan.combine is None:
@@ -18,11 +23,13 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
     async with work.tx.reading(plan.groups) as links:
 
         async def arm(group: GroupId) -> TextRows:
-            own = params if plan.arm_params is None else params.select(plan.arm_params)
+            own = arm_params(plan, params)
             return await links[group].texts(plan.arm, own)
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
-        readable = not any("record" in kind for kind in arms[0].types)  # no text can be read as an anonymous row
+        readable = not any(
+            "record" in kind for kind in arms[0].types
+        )  # no text can be read as an anonymous row
         if readable and sum(len(one.rows) for one in arms) <= plan.row_limit:
             sql = with_rows(plan.combine, arms)
             return await links[plan.groups[0]].part(sql, params.select(plan.combine_params))
@@ -33,7 +40,7 @@ async def _concatenated(plan: Gather, params: Params, work: Work) -> Part:
     async with work.tx.reading(plan.groups) as links:
 
         async def arm(group: GroupId) -> Part:
-            return await links[group].part(plan.arm, params)
+            return await links[group].part(plan.arm, arm_params(plan, params))
 
         arms = await side_by_side(plan.groups, arm, limit=work.bounds.parallel)
     return merged(list(arms.values()))
@@ -47,8 +54,7 @@ def with_rows(sql: str, arms: Sequence[TextRows]) -> str:
 
 
 _SCALARS = frozenset(
-    """bigint boolean bytea cidr date inet integer interval json jsonb macaddr money name numeric oid
-    real smallint text uuid varchar""".split()
+    ["bigint", "boolean", "bytea", "cidr", "date", "inet", "integer", "interval", "json", "jsonb", "macaddr", "money", "name", "numeric", "oid", "real", "smallint", "text", "uuid", "varchar"]
 ) | {
     "character varying", "double precision", "time without time zone", "time with time zone",
     "timestamp without time zone", "timestamp with time zone",

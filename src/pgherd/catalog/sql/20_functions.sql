@@ -51,7 +51,7 @@ $$;
 CREATE OR REPLACE FUNCTION pgherd.columns_of(rel regclass) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object(
-        'name', a.attname, 'type', format_type(a.atttypid, NULL), 'full_type', format_type(a.atttypid, a.atttypmod), 'typmod', a.atttypmod,
+        'name', a.attname, 'type', format_type(a.atttypid, -1), 'full_type', format_type(a.atttypid, a.atttypmod), 'typmod', a.atttypmod,
         'not_null', a.attnotnull, 'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
         'identity', a.attidentity, 'generated', a.attgenerated <> '', 'next_id', pgherd.is_generated_id(rel, a.attnum),
         'collation', CASE WHEN a.attcollation <> t.typcollation AND a.attcollation <> 0
