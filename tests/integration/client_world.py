@@ -55,13 +55,18 @@ async def _bounded(job: Coroutine[Any, Any, T]) -> T:
         return await job
 
 
-def make(yard: Yard, name: str = "client") -> World:
-    """Three groups with tables of every kind, filled; the twin beside it."""
-    cluster = yard.cluster(name, embedded=True, groups=3, gateway=False)
-    twin = yard.server(f"{name}-twin")
-    world = World(tuple(uris(cluster)), twin.uri())
-    run(_fill(world))
-    return world
+_WORLDS: dict[str, World] = {}  # by the yard's directory: tests leave its rows as they found them
+
+
+def make(yard: Yard) -> World:
+    """Three groups with tables of every kind, filled, and the twin beside them: once for a test run."""
+    found = _WORLDS.get(str(yard.directory))
+    if found is None:
+        cluster = yard.cluster("client", embedded=True, groups=3, gateway=False)
+        found = World(tuple(uris(cluster)), yard.server("client-twin").uri())
+        run(_fill(found))
+        _WORLDS[str(yard.directory)] = found
+    return found
 
 
 async def _fill(world: World) -> None:

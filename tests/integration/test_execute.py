@@ -20,7 +20,7 @@ from pgherd.testing.servers import Yard
 
 @pytest.fixture(scope="module")
 def world(yard: Yard) -> Iterator[World]:
-    return make(yard, "execute")
+    return make(yard)
 
 
 def kind_of(db: Database, sql: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from tests.integration.client_world import make
 from tests.properties.sql_grammar import RELATIONS, Sql, reads, writes
@@ -21,8 +21,8 @@ from pgherd.errors import PgherdError, Refused
 from pgherd.testing.servers import Yard
 
 T = TypeVar("T")
-READS = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-WRITES = settings(READS, max_examples=120)
+READS = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+WRITES = settings(READS, max_examples=100)
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Twins:
 
 @pytest.fixture(scope="module")
 def twins(yard: Yard) -> Iterator[Twins]:
-    world = make(yard, "twin")
+    world = make(yard)
     with asyncio.Runner() as runner:
 
         async def opened() -> tuple[Any, Any]:
@@ -82,6 +82,12 @@ def test_reads_were_of_every_kind(twins: Twins) -> None:
 
 
 @WRITES
+@example(script=[Sql("UPDATE people SET last_name = 'M' || last_name WHERE id < 3 RETURNING id, age")])
+@example(script=[Sql("UPDATE orders SET user_id = user_id + 1, no = no + 50 WHERE user_id < $1", (9,))])
+@example(script=[Sql("INSERT INTO users (id, name) VALUES (50, 'a'), ($1, 'b'), (52, upper('c'))", (51,))])
+@example(
+    script=[Sql("INSERT INTO people (last_name, id) SELECT name, id FROM users"), Sql("DELETE FROM people")]
+)
 @given(script=st.lists(writes(), min_size=1, max_size=3))
 def test_writes(twins: Twins, script: list[Sql]) -> None:
     """In a transaction on each side, which is then rolled back; what was written is compared inside."""

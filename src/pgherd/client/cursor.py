@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.queries import Record
+from pgherd.engine.gather import arm_params
 from pgherd.engine.link import Link, Params
 from pgherd.engine.route import locate_slowly
 from pgherd.plan.plans import Federated, Gather, OneGroup, Single
@@ -82,9 +83,10 @@ async def _batches(
             group = work.somewhere if plan.group is None else plan.group
             sources = [(await work.tx.branch(group, write=plan.write), plan.sql)]
         case Gather(combine=None):
+            own = arm_params(plan, params)
             async with work.tx.reading(plan.groups) as links:
                 for group in plan.groups:
-                    async for batch in _read(links[group], plan.arm, params, prefetch):
+                    async for batch in _read(links[group], plan.arm, own, prefetch):
                         yield batch
             return
         case Federated():

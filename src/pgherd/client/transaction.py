@@ -275,7 +275,8 @@ class Transaction(Queries):
             try:
                 yield
             except PgherdError as error:
-                started.failed = True
+                told = started.told(error.fields) if isinstance(error, ServerError) else {}
+                started.fail()
                 if is_stale(error):
                     await self.db.refresh()
                     raise StaleMap(

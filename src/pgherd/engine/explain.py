@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pgherd.catalog.model import GroupId
+from pgherd.engine.gather import arm_params
 from pgherd.engine.link import Params, Part
 from pgherd.engine.route import locate_slowly
 from pgherd.engine.scatter import all_shards, shards_by_group
@@ -151,8 +152,9 @@ def _federated_step(plan: Federated, params: Params) -> Step:
 
 
 def _gather_steps(plan: Gather, params: Params) -> list[Step]:
+    own = arm_params(plan, params)
     return [
-        Step(group=group, sql=plan.arm, label=f"Arm on group {group}", params=params) for group in plan.groups
+        Step(group=group, sql=plan.arm, label=f"Arm on group {group}", params=own) for group in plan.groups
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Key, Keyspace, ShardId
+from pgherd.engine.gather import arm_params
 from pgherd.engine.link import Params, Part, Row
 from pgherd.engine.route import canonical, evaluated, locate_slowly, shard_of
 from pgherd.engine.scatter import all_shards, insert_answer, insert_rows_text, shards_by_group
@@ -158,7 +159,7 @@ async def source_rows(plan: InsertSelect, params: Params, work: Work) -> list[Ro
             async with work.tx.reading(source.groups) as links:
 
                 async def arm(group: GroupId) -> list[Row]:
-                    return (await links[group].texts(source.arm, params)).rows
+                    return (await links[group].texts(source.arm, arm_params(source, params))).rows
 
                 arms = await side_by_side(source.groups, arm, limit=work.bounds.parallel)
             return [row for rows in arms.values() for row in rows]
