@@ -62,18 +62,36 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
--- A table as the cluster map wants it. Null if the relation does not exist here.
-CREATE OR REPLACE FUNCTION pgherd.describe_table(t pgherd.tables) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
+-- The tables as the cluster map wants them, in one query: as many as there are, this is read at every change of the map.
+CREATE OR REPLACE FUNCTION pgherd.map_tables() RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object(
+    WITH known AS MATERIALIZED (
+             SELECT t.*, c.oid AS rel FROM pgherd.tables t JOIN pg_namespace n ON n.nspname = t.schema
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name),
+         counted AS MATERIALIZED (
+             SELECT d.refobjid AS rel, d.refobjsubid AS attnum FROM pg_sequence s JOIN pg_depend d ON d.objid = s.seqrelid AND d.deptype = 'a'
+             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass),
+         columns AS (
+             SELECT a.attrelid AS rel, jsonb_agg(jsonb_build_object(
+                 'name', a.attname, 'type', format_type(a.atttypid, -1), 'not_null', a.attnotnull,
+                 'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
+                 'identity', a.attidentity, 'generated', a.attgenerated <> '',
+                 'next_id', a.attidentity <> '' OR (a.atthasdef AND s.rel IS NOT NULL)) ORDER BY a.attnum) AS columns
+             FROM known k JOIN pg_attribute a ON a.attrelid = k.rel LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+             LEFT JOIN counted s ON s.rel = a.attrelid AND s.attnum = a.attnum
+             WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid),
+         keys AS (
+             SELECT p.conrelid AS rel, jsonb_agg(a.attname ORDER BY k.position) AS names
+             FROM pg_constraint p CROSS JOIN LATERAL unnest(p.conkey) WITH ORDINALITY AS k (attnum, position)
+             JOIN pg_attribute a ON a.attnum = k.attnum AND a.attrelid = p.conrelid
+             WHERE p.contype = 'p' AND p.conrelid IN (SELECT rel FROM known) GROUP BY p.conrelid),
+         referenced AS MATERIALIZED (
+             SELECT DISTINCT f.confrelid AS rel FROM pg_constraint f JOIN known k ON k.rel = f.conrelid WHERE f.contype = 'f' AND k.kind = 'distributed')
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
         'schema', t.schema, 'name', t.name, 'kind', t.kind, 'keyspace', t.keyspace, 'key', t.key,
-        'distributed_view', t.distributed_view, 'on_all', t.on_all, 'columns', pgherd.columns_of(c.oid),
-        'primary_key', (SELECT jsonb_agg(a.attname ORDER BY k.position) FROM pg_constraint p, unnest(p.conkey) WITH ORDINALITY AS k (attnum, position)
-                        JOIN pg_attribute a ON a.attnum = k.attnum
-                        WHERE p.conrelid = c.oid AND p.contype = 'p' AND a.attrelid = c.oid),
-        'referenced', EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f'
-                              AND f.conrelid IN (SELECT r.oid FROM pg_class r WHERE r.relkind = 'p')))
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = t.schema AND c.relname = t.name
+        'distributed_view', t.distributed_view, 'on_all', t.on_all, 'columns', coalesce(c.columns, '[]'), 'primary_key', k.names,
+        'referenced', t.rel IN (SELECT rel FROM referenced)) ORDER BY t.rel), '[]')
+    FROM known t LEFT JOIN columns c USING (rel) LEFT JOIN keys k USING (rel)
 $$;
 
 -- The whole cluster map in one answer.
@@ -85,5 +103,5 @@ CREATE OR REPLACE FUNCTION pgherd.map() RETURNS jsonb LANGUAGE sql STABLE SET se
         'nodes', (SELECT coalesce(jsonb_agg(to_jsonb(n) ORDER BY n.group_id, n.id), '[]') FROM pgherd.nodes n),
         'keyspaces', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.id), '[]') FROM pgherd.keyspaces k),
         'shards', (SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.id), '[]') FROM pgherd.shards s),
-        'tables', (SELECT coalesce(jsonb_agg(pgherd.describe_table(t)), '[]') FROM pgherd.tables t))
+        'tables', pgherd.map_tables())
 $$;
