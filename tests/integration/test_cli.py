@@ -67,7 +67,9 @@ class Shell:
             ):
                 returned = app.run(words)
             said = Done(out.getvalue(), err.getvalue())
-        assert returned == code, f"{words}: exit {returned}\n{said.stdout}\n{said.stderr}"
+        log = self.directory / "gateway.log"
+        last = log.read_text()[-2000:] if log.is_file() else ""
+        assert returned == code, f"{words}: exit {returned}\n{said.stdout}\n{said.stderr}\n{last}"
         assert "Traceback" not in said.stderr + said.stdout
         return said
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Iterable
 
 from pgherd.errors import DeployError
+
+CLOSING_S = 2.0
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -42,8 +45,12 @@ def first_free(candidates: Iterable[int], count: int = 1, host: str = "127.0.0.1
 
 
 def require_free(port: int, what: str, host: str = "127.0.0.1") -> None:
-    """Raise DeployError if `port`, which `what` needs, is in use."""
-    if not is_free(port, host):
+    """Raise DeployError if `port`, which `what` needs, is in use (and stays so: a killed process may still be closing it)."""
+    deadline = time.monotonic() + CLOSING_S
+    while not is_free(port, host):
+        if time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
         raise DeployError(
             f"port {port}, which {what} needs, is in use (or not allowed)",
             hint=f"See who uses it: ss -ltnp 'sport = :{port}'. Stop that, or choose another gateway port with --port.",
