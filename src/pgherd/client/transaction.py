@@ -282,11 +282,7 @@ class Transaction(Queries):
                     raise StaleMap(
                         "the cluster map changed during the transaction", hint="Run the transaction again."
                     ) from error
-                if (
-                    isinstance(error, ServerError)
-                    and error.code == "57014"
-                    and started.told(error.fields)["C"] == "40P01"
-                ):
+                if isinstance(error, ServerError) and error.code == "57014" and told.get("C") == "40P01":
                     raise asyncpg.DeadlockDetectedError("deadlock detected") from error.__cause__
                 raise users_error(error) from error.__cause__
             except BaseException:

@@ -7,10 +7,9 @@ decoding more than the shard key. Whatever it does not know at a glance goes to 
 
 from __future__ import annotations
 
-import logging
 from struct import Struct
 from struct import error as StructError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgherd.backend.connection import SYNC, ServerLink
 from pgherd.backend.units import LENGTH, NOTHING, PARSED, Relay, Swallow
@@ -24,11 +23,6 @@ from pgherd.gateway.present import present
 from pgherd.gateway.state import TransactionState
 from pgherd.plan.plans import OneGroup, Param, Single
 
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger("pgherd.gateway")
-
 PARSE_COMPLETE = b"1\x00\x00\x00\x04"
 READY = {"I": b"Z\x00\x00\x00\x05I", "T": b"Z\x00\x00\x00\x05T", "E": b"Z\x00\x00\x00\x05E"}
 _D = b"D\x00\x00\x00\x06P\x00"
@@ -36,7 +30,6 @@ _E = b"E\x00\x00\x00\x09\x00"
 # What may follow a Bind on the fast path: Describe or not, one Execute (all rows, or one as asyncpg's fetchrow), Sync.
 SUFFIXES = frozenset(d + _E + n.to_bytes(4, "big") + SYNC for d in (b"", _D) for n in (0, 1))
 _SHORT = Struct(">h").unpack_from
-PENDING_MAX_BYTES = 1_000_000
 _BEGIN = frozenset({b"BEGIN", b"begin", b"BEGIN;", b"begin;", b"START TRANSACTION"})
 _COMMIT = frozenset({b"COMMIT", b"commit", b"COMMIT;", b"commit;", b"END", b"end", b"END;", b"end;"})
 
@@ -110,6 +103,7 @@ class ClientSession(TransactionState):
         if plans is None:
             return False
         at = 0
+        prepared: Prepared | None = None
         parsed = data[0] == 0x50
         if parsed:
             at = 1 + LENGTH(data, 1)[0]
@@ -120,20 +114,20 @@ class ClientSession(TransactionState):
         if data[end:] not in SUFFIXES or data[at + 5]:
             return False
         tail = data.index(0, at + 6) + 1
-        if parsed:
+        if prepared is not None:
             if tail != at + 7:
                 return False
-            self.named[b""] = prepared  # pyright: ignore[reportPossiblyUnboundVariable]
+            self.named[b""] = prepared
         else:
             prepared = self.named.get(data[at + 6 : tail - 1])
             if prepared is None or prepared.plans is not plans:
                 return False
-        if not prepared.fast:  # pyright: ignore[reportPossiblyUnboundVariable]
+        if not prepared.fast:
             return False
-        target = self._route(prepared, data, tail)  # pyright: ignore[reportPossiblyUnboundVariable]
+        target = self._route(prepared, data, tail)
         if target is None:
             return False
-        return self._send_bound(prepared, target, data, tail, end, parsed)  # pyright: ignore[reportPossiblyUnboundVariable]
+        return self._send_bound(prepared, target, data, tail, end, parsed)
 
     def _route(self, prepared: Prepared, data: bytes, tail: int) -> Target | None:
         plan = prepared.plan
@@ -317,6 +311,7 @@ class ClientSession(TransactionState):
                 self.gateway.backends.pool(link.group, self.credentials).give(link)
         elif relay.status == 0x45:
             self.failed = True
+            self.tx.fail()
         if lost is not None:
             self._fast_lost(relay, lost)
         elif relay.held:

@@ -338,6 +338,7 @@ class Worker:
         await self.runner.abort_implicit()
         if session.tx is not None:
             session.failed = True
+            session.tx.fail()
         if isinstance(error, ServerError):
             session.write(wire.error_response(present(told, error.sent)))
         else:

@@ -79,6 +79,7 @@ class Transaction:
             None  # the first branch's link: later branches name its process
         )
         self.snapshots_taken = False
+        self._ending: asyncio.Future[None] | None = None
         self.federated_from: set[GroupId] = set()  # branches whose foreign snapshots are open, and stay
 
     # ---- identity ------------------------------------------------------------------------------------------
@@ -413,14 +414,29 @@ class Transaction:
                     hint=f"Ask: SELECT * FROM pgherd.transaction_status('{self.id}').",
                 ) from (errors[-1] if errors else None)
 
+    def fail(self) -> None:
+        """A statement failed: nothing but a rollback can follow. Without savepoints the locks go at once, as in PostgreSQL.
+
+        Call it when no branch runs a statement any more.
+        """
+        self.failed = True
+        if not self._savepoints.names and self.branches and self._ending is None:
+            self._ending = asyncio.ensure_future(self._rollback())
+
     async def rollback(self) -> None:
         """Roll everything back; bounded, never raises. What a lost connection leaves, its server rolls back by itself."""
+        if self._ending is not None:
+            await unhindered(_ended(self._ending))
         await unhindered(self._rollback())
 
     async def _rollback(self) -> None:
         await asyncio.gather(
             *(self._end(group, "ROLLBACK", self.bounds.undo_s) for group in tuple(self.branches))
         )
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    await task
 
 
 async def unhindered(work: Coroutine[Any, Any, T]) -> T:
