@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,23 @@ def text_row(message: bytes) -> Row:
         value if value is None else value.decode("utf-8", "replace")
         for value in wire.read_data_row(message[5:])
     )
+
+
+# A peer whose machine is gone is given up after half a minute, and its locks with it.
+_KEEP_ALIVE = ((socket.SO_KEEPALIVE, socket.SOL_SOCKET, 1), *(
+    (getattr(socket, name), socket.IPPROTO_TCP, value)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000))
+    if hasattr(socket, name)
+))  # fmt: skip
+
+
+def keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel find out when the other side has vanished without a word."""
+    line = transport.get_extra_info("socket")
+    if line is not None:
+        for option, level, value in _KEEP_ALIVE:
+            with contextlib.suppress(OSError):
+                line.setsockopt(level, option, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +112,7 @@ class ServerLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        keep_alive(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._rest:

@@ -331,7 +331,7 @@ class Runner:
         count = 0
         async with self.transaction(mode) as tx, tx.reading(plan.groups) as links:
             for number, group in enumerate(plan.groups):
-                count += await self._arm(links[group], plan.arm, params, mode, first=number == 0)
+                count += await self._arm(links[group], plan.arm_on(group), params, mode, first=number == 0)
         self.session.write(wire.command_complete(f"{plan.tag} {count}"))
 
     async def _arm(self, link: Link, sql: str, params: BoundParams, mode: Mode, *, first: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from pgherd.backend.connection import Credentials, ServerLink
+from pgherd.backend.connection import Credentials, ServerLink, keep_alive
 from pgherd.backend.pool import DEFAULT_STATE
 from pgherd.backend.state import SessionState
 from pgherd.catalog.model import ClusterMap, GroupId
@@ -81,6 +81,7 @@ class ClientTransport(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        keep_alive(transport)
         if self.startup is not None:
             self.startup.connected(self.whole)
 
