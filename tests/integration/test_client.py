@@ -438,3 +438,52 @@ def test_a_group_that_is_down_does_not_stop_the_others(yard: Yard) -> None:
 
     run(before())
     run(main())
+
+
+def test_a_timeout_in_a_distributed_statement_leaves_nothing_behind(world: World) -> None:
+    async def main() -> None:
+        async with scratch(world, HASHED) as db:
+            await db.execute("INSERT INTO t SELECT g, g FROM generate_series(1, 9) g")
+            slow = "WHERE pg_sleep(5) IS NOT NULL"
+            for sql in (
+                f"SELECT count(*) FROM t {slow}",
+                f"SELECT id FROM t {slow}",
+                f"UPDATE t SET v = 0 {slow}",
+            ):
+                with pytest.raises(TimeoutError):
+                    await db.execute(sql, timeout=0.3)
+            assert await db.fetchval("SELECT sum(v) FROM t") == 45
+            for dsn in world.dsns:
+                node = await asyncpg.connect(dsn)
+                assert await node.fetchval("SELECT count(*) FROM pg_prepared_xacts") == 0
+                await node.close()
+
+    run(main())
+
+
+def test_lost_connections(world: World) -> None:
+    async def main() -> None:
+        async with scratch(world, HASHED) as db:
+            await db.execute("INSERT INTO t SELECT g, g FROM generate_series(1, 9) g")
+            admin = await asyncpg.connect(world.dsn)
+            everyone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgherd' AND pid <> pg_backend_pid()"
+            for _ in range(3):
+                for number in range(1, 10):  # idle connections that died are replaced without a word
+                    assert await db.fetchval("SELECT v FROM t WHERE id = $1", number) == number
+                await admin.execute(everyone)
+            transaction = db.transaction()
+            await transaction.start()
+            await db.execute("UPDATE t SET v = v + 1")
+            await admin.execute(everyone)
+            with pytest.raises(PgherdError):
+                await db.execute("UPDATE t SET v = v + 1")
+            await transaction.rollback()
+            assert await db.fetchval("SELECT sum(v) FROM t") == 45
+            with pytest.raises(PgherdError):
+                async with db.transaction():
+                    await db.execute("UPDATE t SET v = v + 1")
+                    await admin.execute(everyone)
+            assert await db.fetchval("SELECT sum(v) FROM t") == 45
+            await admin.close()
+
+    run(main())

@@ -86,7 +86,7 @@ async def _batches(
             own = arm_params(plan, params)
             async with work.tx.reading(plan.groups) as links:
                 for group in plan.groups:
-                    async for batch in _read(links[group], plan.arm, own, prefetch):
+                    async for batch in _read(links[group], plan.arm_on(group), own, prefetch):
                         yield batch
             return
         case Federated():

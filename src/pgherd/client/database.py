@@ -20,7 +20,7 @@ from pgherd.client import many, statements
 from pgherd.client.branches import Gates, Lender, Slots
 from pgherd.client.cursor import Cursor
 from pgherd.client.held import GroupPool, Held
-from pgherd.client.link import LOST, AsyncpgLink, PythonParams
+from pgherd.client.link import ENDED, LOST, UNSENT, AsyncpgLink, PythonParams
 from pgherd.client.maps import MapKeeper
 from pgherd.client.options import Codec, Options
 from pgherd.client.prepared import PreparedQuery
@@ -191,10 +191,9 @@ class Database(Queries):
         if isinstance(error, asyncpg.PostgresError) and is_stale(statements.as_server_error(error)):
             await self.refresh()
             return
-        if isinstance(error, LOST) and held.lost:
-            if route.write and not isinstance(
-                error, asyncpg.InterfaceError
-            ):  # that one is raised before sending
+        if isinstance(error, ENDED) or (isinstance(error, LOST) and held.lost):
+            held.dirty = True
+            if route.write and not isinstance(error, UNSENT):
                 raise OutcomeUnknown("the connection was lost during a statement that writes") from error
             return
         raise error

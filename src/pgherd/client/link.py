@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import postgast
@@ -18,6 +18,12 @@ from pgherd.client.held import GroupPool, Held
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.errors import GroupDown, ServerError
 
+T = TypeVar("T")
+UNSENT = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)  # on a lost connection: raised before anything is sent
+ENDED = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError)
 _FIELDS = {
     "severity": "S", "severity_en": "V", "sqlstate": "C", "message": "M", "detail": "D", "hint": "H", "position": "P",
@@ -72,12 +78,13 @@ def server_error(error: asyncpg.PostgresError) -> ServerError:
 class AsyncpgLink:
     """One branch's connection. Statements of several tasks queue up at its lock."""
 
-    __slots__ = ("_group", "_lock", "custom", "held", "pool")
+    __slots__ = ("_fresh", "_group", "_lock", "custom", "held", "pool")
 
     def __init__(self, pool: GroupPool, held: Held, custom: frozenset[str] = frozenset()) -> None:
         self._group = pool.group.id
         self.pool = pool
         self._lock = asyncio.Lock()
+        self._fresh = True
         self.held = held
         self.custom = custom  # names of types with codecs of the user's own
 
@@ -108,11 +115,29 @@ class AsyncpgLink:
         head, last = _cut(sql)
         async with self._lock:
             try:
-                if head:
-                    await self._execute(head)
-                return (await self._texts(last, ())).rows if last else []
+                return await self._first(lambda: self._run(head, last))
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
+
+    async def _run(self, head: str, last: str) -> list[Row]:
+        if head:
+            await self._execute(head)
+        return (await self._texts(last, ())).rows if last else []
+
+    async def _first(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Do `job`. The first on a lent connection may find that it had died while idle: then it is done on another one.
+
+        What comes first is a BEGIN, a read, or a step of recovery: nothing that could be done twice.
+        """
+        fresh, self._fresh = self._fresh, False
+        try:
+            return await job()
+        except (*ENDED, *LOST) as error:
+            if not fresh or not (self.held.lost or isinstance(error, ENDED)):
+                raise
+        dead, self.held = self.held, await self.pool.overdraw()
+        self.pool.drop(dead)
+        return await job()
 
     async def _execute(self, sql: str) -> None:
         if not _ENDS.search(sql):
@@ -131,18 +156,21 @@ class AsyncpgLink:
         """One statement; rows are asyncpg's records."""
         async with self._lock:
             try:
-                statement = await self._prepared(sql)
-                rows: list[Any] = await statement.fetch(*arguments(params))
-                return Part(rows=rows, tag=statement.get_statusmsg())
+                return await self._first(lambda: self._part(sql, params))
             except (asyncpg.PostgresError, *LOST) as error:
                 self.held.forget(sql)
                 raise self._error(error) from error
+
+    async def _part(self, sql: str, params: Params) -> Part:
+        statement = await self._prepared(sql)
+        rows: list[Any] = await statement.fetch(*arguments(params))
+        return Part(rows=rows, tag=statement.get_statusmsg())
 
     async def texts(self, sql: str, params: Params) -> TextRows:
         """One statement; rows and types as text."""
         async with self._lock:
             try:
-                return await self._texts(sql, arguments(params))
+                return await self._first(lambda: self._texts(sql, arguments(params)))
             except (asyncpg.PostgresError, *LOST) as error:
                 self.held.forget(sql)
                 raise self._error(error) from error

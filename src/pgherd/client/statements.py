@@ -10,7 +10,7 @@ import asyncpg
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client.held import Held
-from pgherd.client.link import LOST, PythonParams, server_error
+from pgherd.client.link import ENDED, LOST, UNSENT, PythonParams, server_error
 from pgherd.client.queries import Want
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache, Planned
@@ -101,26 +101,22 @@ async def straight(
 async def on_group(
     db: Database, group: GroupId, text: str, args: Sequence[Any], want: Want, *, write: bool
 ) -> Part:
-    """One statement on one of a group's connections. A lost connection is tried once more if nothing can be done twice."""
+    """One statement on one of a group's connections. A lost connection is replaced if nothing can be done twice."""
     pool = db.pools[group]
-    for last in (False, True):
+    for last in (False, False, True):
         held = await pool.wait()
         try:
             return await _on_held(held, text, args, want)
-        except asyncpg.PostgresConnectionError as error:
-            if write:
+        except (*ENDED, *LOST) as error:
+            if not (held.lost or isinstance(error, (*ENDED, asyncpg.PostgresConnectionError))):
+                raise
+            held.dirty = True
+            if write and not isinstance(error, UNSENT):
                 raise _unknown(group) from error
             if last:
                 raise GroupDown(f"the connection to group {group} was lost: {error}") from error
         except asyncpg.PostgresError as error:
             raise server_error(error) from error
-        except LOST as error:
-            if not held.lost:
-                raise
-            if write and not isinstance(error, asyncpg.InterfaceError):
-                raise _unknown(group) from error
-            if last:
-                raise GroupDown(f"the connection to group {group} was lost: {error}") from error
         finally:
             pool.give(held)
     raise AssertionError("unreachable")

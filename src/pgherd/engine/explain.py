@@ -154,7 +154,8 @@ def _federated_step(plan: Federated, params: Params) -> Step:
 def _gather_steps(plan: Gather, params: Params) -> list[Step]:
     own = arm_params(plan, params)
     return [
-        Step(group=group, sql=plan.arm, label=f"Arm on group {group}", params=own) for group in plan.groups
+        Step(group=group, sql=plan.arm_on(group), label=f"Arm on group {group}", params=own)
+        for group in plan.groups
     ]
 
 

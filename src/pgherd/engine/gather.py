@@ -24,7 +24,7 @@ async def gather(plan: Gather, params: Params, work: Work) -> Part:
 
         async def arm(group: GroupId) -> TextRows:
             own = arm_params(plan, params)
-            return await links[group].texts(plan.arm, own)
+            return await links[group].texts(plan.arm_on(group), own)
 
         arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
         readable = not any(
@@ -40,7 +40,7 @@ async def _concatenated(plan: Gather, params: Params, work: Work) -> Part:
     async with work.tx.reading(plan.groups) as links:
 
         async def arm(group: GroupId) -> Part:
-            return await links[group].part(plan.arm, arm_params(plan, params))
+            return await links[group].part(plan.arm_on(group), arm_params(plan, params))
 
         arms = await side_by_side(plan.groups, arm, limit=work.bounds.parallel)
     return merged(list(arms.values()))

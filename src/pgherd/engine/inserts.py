@@ -159,7 +159,7 @@ async def source_rows(plan: InsertSelect, params: Params, work: Work) -> list[Ro
             async with work.tx.reading(source.groups) as links:
 
                 async def arm(group: GroupId) -> list[Row]:
-                    return (await links[group].texts(source.arm, arm_params(source, params))).rows
+                    return (await links[group].texts(source.arm_on(group), arm_params(source, params))).rows
 
                 arms = await side_by_side(source.groups, arm, limit=work.bounds.parallel)
             return [row for rows in arms.values() for row in rows]
