@@ -20,6 +20,8 @@ select * from users u join orders o on o.last_name = u.last_name and o.user_id =
 --   arm: SELECT * FROM here.users u JOIN here.orders o ON o.last_name = u.last_name AND o.user_id = u.id WHERE pgherd.at_epoch(7)
 --   groups: [0, 1]
 --   fallback: select * from global.users u join global.orders o on o.last_name = u.last_name and o.user_id = u.id
+--   arms: [0, 'SELECT * FROM shard_1.users u JOIN shard_1.orders o ON o.last_name = u.last_name AND o.user_id = u.id WHERE pgherd.at_epoch(7)']
+--   arms: [1, '(SELECT * FROM shard_2.users u JOIN shard_2.orders o ON o.last_name = u.last_name AND o.user_id = u.id WHERE pgherd.at_epoch(7)) UNION ALL (SELECT * FROM shard_3.users u JOIN shard_3.orders o ON o.last_name = u.last_name AND o.user_id = u.id WHERE pgherd.at_epoch(7))']
 
 select * from users u left join orders o using (last_name)
 -- Gather: each group answers for its own shards
@@ -27,6 +29,8 @@ select * from users u left join orders o using (last_name)
 --   arm: SELECT * FROM here.users u LEFT JOIN here.orders o USING (last_name) WHERE pgherd.at_epoch(7)
 --   groups: [0, 1]
 --   fallback: select * from global.users u left join global.orders o using (last_name)
+--   arms: [0, 'SELECT * FROM shard_1.users u LEFT JOIN shard_1.orders o USING (last_name) WHERE pgherd.at_epoch(7)']
+--   arms: [1, '(SELECT * FROM shard_2.users u LEFT JOIN shard_2.orders o USING (last_name) WHERE pgherd.at_epoch(7)) UNION ALL (SELECT * FROM shard_3.users u LEFT JOIN shard_3.orders o USING (last_name) WHERE pgherd.at_epoch(7))']
 
 select * from users u join countries c on c.code = u.email
 -- Gather: each group answers for its own shards
@@ -48,6 +52,8 @@ select * from users u where exists (select 1 from orders o where o.last_name = u
 --   arm: SELECT * FROM here.users u WHERE pgherd.at_epoch(7) AND EXISTS (SELECT 1 FROM here.orders o WHERE o.last_name = u.last_name)
 --   groups: [0, 1]
 --   fallback: select * from global.users u where exists (select 1 from global.orders o where o.last_name = u.last_name)
+--   arms: [0, 'SELECT * FROM shard_1.users u WHERE pgherd.at_epoch(7) AND EXISTS (SELECT 1 FROM shard_1.orders o WHERE o.last_name = u.last_name)']
+--   arms: [1, '(SELECT * FROM shard_2.users u WHERE pgherd.at_epoch(7) AND EXISTS (SELECT 1 FROM shard_2.orders o WHERE o.last_name = u.last_name)) UNION ALL (SELECT * FROM shard_3.users u WHERE pgherd.at_epoch(7) AND EXISTS (SELECT 1 FROM shard_3.orders o WHERE o.last_name = u.last_name))']
 
 select * from users u where last_name in (select last_name from orders)
 -- Gather: each group answers for its own shards
@@ -55,6 +61,8 @@ select * from users u where last_name in (select last_name from orders)
 --   arm: SELECT * FROM here.users u WHERE pgherd.at_epoch(7) AND last_name IN (SELECT last_name FROM here.orders)
 --   groups: [0, 1]
 --   fallback: select * from global.users u where last_name in (select last_name from global.orders)
+--   arms: [0, 'SELECT * FROM shard_1.users u WHERE pgherd.at_epoch(7) AND last_name IN (SELECT last_name FROM shard_1.orders)']
+--   arms: [1, '(SELECT * FROM shard_2.users u WHERE pgherd.at_epoch(7) AND last_name IN (SELECT last_name FROM shard_2.orders)) UNION ALL (SELECT * FROM shard_3.users u WHERE pgherd.at_epoch(7) AND last_name IN (SELECT last_name FROM shard_3.orders))']
 
 select * from (select last_name, sum(total) as s from orders group by last_name) q where q.s > 5
 -- Gather: each group answers for its own shards
@@ -166,6 +174,8 @@ select o.note, sum(o.total) from users u join orders o using (last_name) group b
 --   groups: [0, 1]
 --   combine: SELECT p.c1 AS note, sum(p.c2)::{t2} AS sum FROM {rows} GROUP BY p.c1
 --   fallback: select o.note, sum(o.total) from global.users u join global.orders o using (last_name) group by o.note
+--   arms: [0, 'SELECT o.note, sum(o.total) FROM shard_1.users u JOIN shard_1.orders o USING (last_name) WHERE pgherd.at_epoch(7) GROUP BY o.note']
+--   arms: [1, '(SELECT o.note, sum(o.total) FROM shard_2.users u JOIN shard_2.orders o USING (last_name) WHERE pgherd.at_epoch(7) GROUP BY o.note) UNION ALL (SELECT o.note, sum(o.total) FROM shard_3.users u JOIN shard_3.orders o USING (last_name) WHERE pgherd.at_epoch(7) GROUP BY o.note)']
 
 select count(*) * $1 from users
 -- Gather: each group aggregates its own shards; their results are aggregated again
@@ -389,6 +399,8 @@ select u.id, u.email, count(*) from users u join orders o on o.last_name = u.las
 --   arm: SELECT u.id, u.email, count(*) FROM here.users u JOIN here.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) GROUP BY u.last_name, u.id, u.email
 --   groups: [0, 1]
 --   fallback: SELECT u.id, u.email, count(*) FROM global.users u JOIN global.orders o ON o.last_name = u.last_name GROUP BY u.last_name, u.id, u.email
+--   arms: [0, 'SELECT u.id, u.email, count(*) FROM shard_1.users u JOIN shard_1.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) GROUP BY u.last_name, u.id, u.email']
+--   arms: [1, '(SELECT u.id, u.email, count(*) FROM shard_2.users u JOIN shard_2.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) GROUP BY u.last_name, u.id, u.email) UNION ALL (SELECT u.id, u.email, count(*) FROM shard_3.users u JOIN shard_3.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) GROUP BY u.last_name, u.id, u.email)']
 
 # Locks in every shard
 

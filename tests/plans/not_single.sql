@@ -150,6 +150,8 @@ select * from users u left join orders o on o.last_name = u.last_name where o.no
 --   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1
 --   groups: [0, 1]
 --   fallback: select * from global.users u left join global.orders o on o.last_name = u.last_name where o.note = 'x' and o.last_name = $1
+--   arms: [0, "SELECT * FROM shard_1.users u LEFT JOIN shard_1.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1"]
+--   arms: [1, "(SELECT * FROM shard_2.users u LEFT JOIN shard_2.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1) UNION ALL (SELECT * FROM shard_3.users u LEFT JOIN shard_3.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1)"]
 
 select * from users u left join orders o on o.last_name = u.last_name and u.last_name = $1
 -- Gather: each group answers for its own shards
@@ -157,6 +159,8 @@ select * from users u left join orders o on o.last_name = u.last_name and u.last
 --   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7)
 --   groups: [0, 1]
 --   fallback: select * from global.users u left join global.orders o on o.last_name = u.last_name and u.last_name = $1
+--   arms: [0, 'SELECT * FROM shard_1.users u LEFT JOIN shard_1.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7)']
+--   arms: [1, '(SELECT * FROM shard_2.users u LEFT JOIN shard_2.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7)) UNION ALL (SELECT * FROM shard_3.users u LEFT JOIN shard_3.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7))']
 
 select * from users u left join orders o on o.last_name = $1
 -- Federated: it joins or orders rows of several groups in a way that one server must see whole
@@ -215,6 +219,8 @@ select * from users where last_name = $1 or exists (select 1 from orders o where
 --   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM here.orders o WHERE o.last_name = users.last_name AND o.last_name = $1))
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = $1 or exists (select 1 from global.orders o where o.last_name = users.last_name and o.last_name = $1)
+--   arms: [0, 'SELECT * FROM shard_1.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM shard_1.orders o WHERE o.last_name = users.last_name AND o.last_name = $1))']
+--   arms: [1, '(SELECT * FROM shard_2.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM shard_2.orders o WHERE o.last_name = users.last_name AND o.last_name = $1))) UNION ALL (SELECT * FROM shard_3.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM shard_3.orders o WHERE o.last_name = users.last_name AND o.last_name = $1)))']
 
 select exists (select 1 from users u where not exists (select 1 from orders o where o.last_name = u.last_name and o.last_name = $1))
 -- Federated: it joins or orders rows of several groups in a way that one server must see whole

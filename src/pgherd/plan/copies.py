@@ -170,7 +170,7 @@ def _out_of_query(statement: Statement, cluster: ClusterMap, plan: Plan) -> AnyP
     options = _options(statement.tree)
     match inner:
         case Gather() if inner.combine is None:
-            arms = tuple((group, f"COPY ({inner.arm}){tail}") for group in inner.groups)
+            arms = tuple((group, f"COPY ({inner.arm_on(group)}){tail}") for group in inner.groups)
         case Gather():
             arms = ((inner.fallback.groups[0], f"COPY ({inner.fallback.sql}){tail}"),)
         case Federated():

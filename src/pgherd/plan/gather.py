@@ -12,16 +12,19 @@ from typing import Any
 
 import postgast.pg_query_pb2 as pb
 
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, Shard
 from pgherd.plan import aggregates, ordering, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import Context
 from pgherd.plan.naming import is_plain, resolve
-from pgherd.plan.plans import AnyPlan, Federated, Gather
+from pgherd.plan.plans import AnyPlan, Federated, Gather, Text
 from pgherd.plan.prune import bound_to, groups_of, key_columns, wanted
 from pgherd.plan.scope import Level, Relation, Scope, Vertex
 from pgherd.sql.parse import parse
+from pgherd.sql.rewrite import HOLE, pieces
 from pgherd.sql.tree import Tree
+
+SHARDS_MAX = 128  # more than so many are joined through `here.*`: the text would be too long
 
 __all__ = ["concatenates", "level_of", "plan_gather", "splits_by"]
 
@@ -34,11 +37,29 @@ def plan_gather(context: Context, fallback: Federated) -> AnyPlan:
     anchor = _anchor(scope, level)
     if anchor is None or not hasattr(level.tree, "target_list"):
         return fallback
-    groups = groups_of(wanted(scope, anchor, context.cluster))
+    shards = wanted(scope, anchor, context.cluster)
     try:
-        return _with_arms(context, level, anchor, fallback, groups)
+        plan = _with_arms(context, level, anchor, fallback, groups_of(shards))
+        if len(scope.distributed) > 1 and not level.tree.locking_clause and len(shards) <= SHARDS_MAX:
+            text = Text(pieces=pieces(_with_arms(context, level, anchor, fallback, plan.groups, HOLE).arm))
+            return replace(plan, arms=_shard_by_shard(text, shards))
+        return plan
     except (NotGathered, physical.Unfaithful):
         return fallback
+
+
+def _shard_by_shard(text: Text, shards: tuple[Shard, ...]) -> tuple[tuple[GroupId, str], ...]:
+    """Each group's arm as one statement for each of its shards.
+
+    `here.*` are UNION ALL views: a join of two would look for each row's partner in every local shard, and without statistics.
+    """
+    arms: dict[GroupId, list[str]] = {}
+    for shard in shards:
+        arms.setdefault(shard.group, []).append(text.for_shard(shard.id))
+    return tuple(
+        (group, texts[0] if len(texts) == 1 else " UNION ALL ".join(f"({one})" for one in texts))
+        for group, texts in arms.items()
+    )
 
 
 def _gatherable(scope: Scope) -> bool:
@@ -55,9 +76,14 @@ def _anchor(scope: Scope, level: Level) -> Relation | None:
 
 
 def _with_arms(
-    context: Context, level: Level, anchor: Relation, fallback: Federated, groups: tuple[GroupId, ...]
+    context: Context,
+    level: Level,
+    anchor: Relation,
+    fallback: Federated,
+    groups: tuple[GroupId, ...],
+    space: str = "here",
 ) -> Gather:
-    tree = arm_tree(context, level)
+    tree = arm_tree(context, level, space)
     base = Gather(
         why="each group answers for its own shards",
         arm="",
@@ -74,11 +100,11 @@ def _with_arms(
     return replace(base, arm=physical.written("select_stmt", tree))
 
 
-def arm_tree(context: Context, level: Level) -> Any:
-    """A copy of the statement's tree over `here.*` that checks the epoch."""
+def arm_tree(context: Context, level: Level, space: str = "here") -> Any:
+    """A copy of the statement's tree over `here.*` (or one shard's tables) that checks the epoch."""
     tree = pb.SelectStmt()
     tree.CopyFrom(context.statement.tree)
-    physical.move(tree, context.scope, lambda one: "here" if one.kind == "distributed" else None)
+    physical.move(tree, context.scope, lambda one: space if one.kind == "distributed" else None)
     check = parse(f"SELECT 1 WHERE pgherd.at_epoch({context.cluster.epoch})")[0].tree.where_clause
     if not tree.where_clause.WhichOneof("node"):
         tree.where_clause.CopyFrom(check)

@@ -131,6 +131,9 @@ class Gather(Plan):
     `unnest(...) AS p(c1, c2, ...)`, and `{t1}`, `{t2}` ... for the type of the arms' first, second ... column; the statement's own
     parameters that it uses are `combine_params`, renumbered from $1. `row_limit` bounds the arms' rows: beyond it use
     `fallback`.
+
+    `arms`: for each group, a text to run instead of `arm`, with the same meaning: shard by shard, so that a join meets each
+    shard's own statistics and only the shard that it can match.
     """
 
     arm: str
@@ -140,6 +143,11 @@ class Gather(Plan):
     row_limit: int = 200_000
     arm_params: tuple[int, ...] | None = None
     fallback: Federated
+    arms: tuple[tuple[GroupId, str], ...] = ()
+
+    def arm_on(self, group: GroupId) -> str:
+        """What to run on `group`."""
+        return next((text for number, text in self.arms if number == group), self.arm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
