@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
+from pgherd.backend.pool import DEFAULT_STATE
 from pgherd.backend.state import state_of
 from pgherd.catalog import store
 from pgherd.catalog.model import GroupId
@@ -331,12 +332,21 @@ class Controls:
             session.sql_prepared.clear()
             session.state = session.state_first
             session.replan()
-        if plan.what in ("all", "temp"):
-            for group, link in list(session.pinned.items()):
-                del session.pinned[group]
-                session.active.discard(link)
-                link.close()
+            await self._unpin()
+        elif plan.what == "temp":
+            for link in session.pinned.values():
+                await link.run("DISCARD TEMP")
         self._tag(f"DISCARD {plan.what.upper()}")
+
+    async def _unpin(self) -> None:
+        """Give pinned connections back clean. The server has let go of their locks when this returns."""
+        session = self.session
+        for group, link in list(session.pinned.items()):
+            del session.pinned[group]
+            await link.run("DISCARD ALL")
+            link.prepared.clear()
+            link.applied = DEFAULT_STATE
+            session.give_back(link)
 
     # ---- PREPARE, EXECUTE ------------------------------------------------------------------------------
 
