@@ -180,3 +180,25 @@ def test_federated_reads_see_own_writes_or_are_refused(run: Run) -> None:
         await tx.rollback()
 
     run(story)
+
+
+def test_foreign_snapshots_are_opened_only_where_they_are_used(run: Run) -> None:
+    async def story(here: Here) -> None:
+        async def federated() -> str | None:
+            tx = here.begin("repeatable read")
+            try:
+                async with tx.federated(A, (A, B)) as link:
+                    return (await link.run(FEDERATED))[0][0]
+            finally:
+                await tx.rollback()
+
+        assert await federated() == "1000"
+        while here.gates.foreign.wanted:
+            tx = here.begin("repeatable read")
+            await get(tx, A)
+            await tx.commit()
+        with pytest.raises(SnapshotBusy, match="foreign tables"):  # 40001: run it again
+            await federated()
+        assert await federated() == "1000"
+
+    run(story)

@@ -264,14 +264,19 @@ class Transaction:
 
         The lowest group's branch opens its foreign servers' snapshots too: federated reads run there.
         """
+        lowest, *others = self._groups
+        foreign = self.gates.foreign.wanted
         links: dict[GroupId, Link] = {}
+
+        def first(group: GroupId) -> str:
+            return reads.probes(others) if foreign and group == lowest else "SELECT 1"
+
         try:
             for group in self._groups:
                 links[group] = await self._lend(group)
             async with self.gates.window(self._groups):
                 await together(
-                    link.run(f"{self.opening(group)}; {reads.first(group, self._groups)}")
-                    for group, link in links.items()
+                    link.run(f"{self.opening(group)}; {first(group)}") for group, link in links.items()
                 )
         except BaseException:
             for link in links.values():
@@ -280,7 +285,10 @@ class Transaction:
         for group, link in links.items():
             self.opened(group, link, write=False)
         self.snapshots_taken = True
-        self.branches[self._groups[0]].pinned = True  # it used postgres_fdw, so it cannot be prepared
+        if foreign:
+            self.gates.foreign.opened()
+            self.federated_from.add(lowest)
+            self.branches[lowest].pinned = True  # it used postgres_fdw, so it cannot be prepared
 
     def reading(self, groups: Sequence[GroupId]) -> AbstractAsyncContextManager[dict[GroupId, Link]]:
         """Links to `groups` that see one snapshot, for ONE statement: run each group's arm on its link in the block.

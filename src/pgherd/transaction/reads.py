@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link, Params, Part, Row, TextRows
-from pgherd.errors import Refused
+from pgherd.errors import Refused, SnapshotBusy
 from pgherd.transaction.perform import Lender
 from pgherd.transaction.snapshot import Passage
 
@@ -68,10 +68,21 @@ async def _federated_steady(
             hint="Use REPEATABLE READ, which is snapshot isolation over all groups.",
         )
     link = await tx.branch(wished, write=False)
+    if all(group == wished for group in reads):
+        return link
     node = tx.groups[0] if tx.snapshots_taken else wished
     if wrote and wrote[0] != node:
         raise _unseen(wrote)
-    return tx.branches[node].link if tx.snapshots_taken else link
+    if not tx.snapshots_taken:
+        return link
+    if node not in tx.federated_from:
+        tx.gates.foreign.missed()
+        raise SnapshotBusy(
+            "this transaction has no snapshot for reads through foreign tables",
+            hint="Run the transaction again: from now on they are opened at its start.",
+        )
+    tx.gates.foreign.used()
+    return tx.branches[node].link
 
 
 @asynccontextmanager
@@ -231,11 +242,6 @@ def declarable(sql: str) -> bool:
 def probes(groups: Sequence[GroupId]) -> str:
     """A query that makes postgres_fdw open its transactions, and so their snapshots, in `groups`."""
     return " UNION ALL ".join(f"SELECT 1 FROM pgherd.probe_{group}" for group in groups) or "SELECT 1"
-
-
-def first(group: GroupId, groups: tuple[GroupId, ...]) -> str:
-    """What takes a REPEATABLE READ branch's snapshot; on the lowest group, the foreign ones as well."""
-    return probes(groups[1:]) if group == groups[0] else "SELECT 1"
 
 
 async def together(jobs: Iterable[Awaitable[Any]]) -> None:

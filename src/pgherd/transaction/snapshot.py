@@ -83,6 +83,34 @@ class Passage:
 Unstick = Callable[[tuple[GroupId, ...]], Awaitable[None]]
 
 
+class ForeignHabit:
+    """Whether REPEATABLE READ transactions of this process should open postgres_fdw's snapshots at their start.
+
+    Only then can they read through foreign tables later, but it costs more than all the rest. So: yes at first; no after
+    `patience` transactions in a row that did not need them; yes for long when one needed them in vain (40001, once).
+    """
+
+    def __init__(self, patience: int = 50) -> None:
+        self._patience = patience
+        self._unused = 0
+
+    @property
+    def wanted(self) -> bool:
+        return self._unused < self._patience
+
+    def opened(self) -> None:
+        """A transaction has opened them; whether for nothing shows later."""
+        self._unused += 1
+
+    def used(self) -> None:
+        """They were of use."""
+        self._unused = min(self._unused, 0)
+
+    def missed(self) -> None:
+        """They were missing."""
+        self._unused = -100 * self._patience
+
+
 class Gates:
     """The process's way through the gates: one window at a time, readers that wait share the next one.
 
@@ -96,6 +124,7 @@ class Gates:
         self.lender = lender
         self.settings = settings or GateSettings()
         self.unstick = unstick
+        self.foreign = ForeignHabit()
         self.windows = 0  # opened so far
         self.shared = 0  # readers that found a window forming
         self._links: dict[GroupId, Link] = {}

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pgherd.catalog.model import GroupId
@@ -255,16 +255,21 @@ class Protocol:
     def advance(self, results: Mapping[Effect, Result]) -> Protocol:
         """The next value, given what came of each effect of `effects()`."""
         seen = set(results.values())
-        result = next((kind for kind in WEIGHT if kind in seen), Result.DONE)
-        after = TRANSITIONS[self.phase, result]
-        refused = (
-            frozenset(e.group for e, r in results.items() if r is Result.REFUSED)
-            if self.phase is Phase.PREPARING
-            else self.refused
+        result = Result.DONE
+        if seen - {Result.DONE}:
+            result = next(kind for kind in WEIGHT if kind in seen)
+        refused = self.refused
+        if self.phase is Phase.PREPARING and result is not Result.DONE:
+            refused = frozenset(effect.group for effect, each in results.items() if each is Result.REFUSED)
+        return Protocol(
+            id=self.id,
+            home=self.home,
+            gids=self.gids,
+            phase=TRANSITIONS[self.phase, result],
+            refused=refused,
+            # A refused decision leaves home's branch open, though failed; a lost one ends with its connection
+            home_open=self.home_open and (self.phase is Phase.PREPARING or result is Result.REFUSED),
         )
-        # A refused decision leaves home's branch open, though failed; a lost one ends with its connection
-        home_open = self.home_open and (self.phase is Phase.PREPARING or result is Result.REFUSED)
-        return replace(self, phase=after, refused=refused, home_open=home_open)
 
 
 def begin(transaction_id: str, home: GroupId, home_pid: int, participants: tuple[GroupId, ...]) -> Protocol:
