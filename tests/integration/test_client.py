@@ -272,6 +272,12 @@ def test_a_changed_map_is_noticed(world: World) -> None:
                 assert await other.fetchval("SELECT count(*) FROM t") == 1
                 assert await other.fetchval(query, "z") == 9
                 await other.execute("DELETE FROM t WHERE k = $1", "z")
+            for group in (2, 0):
+                await other.execute("INSERT INTO t VALUES ($1, 1)", "y")
+                await other.execute("TRUNCATE t")
+                assert await db.fetchval("SELECT count(*) FROM t") == 0
+                await db.execute(f"CALL pgherd.move({shard}, {group})")
+                await other.execute("TRUNCATE t")
             await db.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 4")
             assert await other.fetchval("SELECT sum(extra) FROM t") is None
             await db.execute("CREATE TABLE later (id int PRIMARY KEY)")

@@ -24,7 +24,7 @@ BEGIN
                 ('extensions', (SELECT string_agg(extname, ',') FROM pg_extension WHERE extname NOT IN ('plpgsql', 'postgres_fdw'))),
                 ('keep_connections', 'on'),
                 -- where sessions logged in by SCRAM, their keys log in on the other side as well (PostgreSQL 18)
-                ('use_scram_passthrough', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'true' END), ('connect_timeout', '5'), ('updatable', 'false'),
+                ('use_scram_passthrough', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'true' END), ('connect_timeout', '5'), ('updatable', 'false'), ('truncatable', 'false'),
                 ('target_session_attrs', CASE WHEN g.members > 1 THEN 'read-write' END)) AS wanted (name, value) LOOP
             IF o.value IS NULL THEN
                 IF o.name = ANY (have) THEN
