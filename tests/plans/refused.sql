@@ -134,6 +134,10 @@ copy users from program 'cat'
 -- Refused 0A000: COPY with a file on the server is not available here
 --   hint: Use STDIN or STDOUT, or psql's \copy.
 
+copy users (last_name, id) from stdin (format csv, encoding 'latin1')
+-- Refused 0A000: COPY into a distributed table cannot use the option ENCODING
+--   hint: Bring the data into UTF-8 CSV or text without it, or copy into a single table and INSERT ... SELECT.
+
 copy (delete from users returning *) to stdout
 -- Refused 0A000: COPY of a writing query over distributed tables is not available
 --   hint: Run the query itself with RETURNING.

@@ -40,7 +40,9 @@ class Context:
     @property
     def needs_zero(self) -> bool:
         """It calls functions whose state lives on group 0 alone."""
-        return any(not schema and name in functions.GROUP_ZERO for schema, name in self.scope.functions)
+        return any(
+            schema in ("", "pg_catalog") and name in functions.GROUP_ZERO for schema, name in self.scope.functions
+        ) or (self.scope.time and "current_catalog" in self.text.lower())
 
     @property
     def pins(self) -> bool:

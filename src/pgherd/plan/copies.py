@@ -110,9 +110,20 @@ def _after_direction(statement: Statement, words: tuple[str, str]) -> str:
     return ""
 
 
+# They change which rows there are, or what a key's field means, after the rows were divided.
+_NOT_DIVIDED = ("encoding", "force_null", "force_not_null", "default", "on_error", "reject_limit", "log_verbosity")
+_PLAIN = (("encoding", "utf8"), ("encoding", "utf-8"), ("on_error", "stop"))
+
+
 def _into(statement: Statement, table: Table) -> CopyIn:
     tree = statement.tree
     options = _options(tree)
+    wrong = [name for name in _NOT_DIVIDED if name in options and (name, options[name].lower()) not in _PLAIN]
+    if wrong and table.kind == "distributed":
+        raise Refused(
+            f"COPY into a distributed table cannot use the option {wrong[0].upper()}",
+            hint="Bring the data into UTF-8 CSV or text without it, or copy into a single table and INSERT ... SELECT.",
+        )
     shape = _format(options)
     tail = _after_direction(statement, ("stdin", "stdout"))
     if shape == "binary" and "binary" not in tail.lower():  # COPY BINARY t FROM STDIN

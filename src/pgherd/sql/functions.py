@@ -122,14 +122,15 @@ AGGREGATES = frozenset(
 
 GROUP_ZERO = frozenset(
     """
-    currval lastval nextval pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock
+    current_database currval lastval nextval pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock
     pg_advisory_unlock_all pg_advisory_unlock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared
+    pg_backend_pid pg_current_snapshot pg_current_wal_lsn
     pg_current_xact_id pg_current_xact_id_if_assigned pg_export_snapshot pg_notify pg_try_advisory_lock
     pg_try_advisory_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared setval
     txid_current txid_current_if_assigned
     """.split()  # noqa: SIM905
 )
-"""Their state lives on group 0 alone: sequences, advisory locks, notifications, transaction ids."""
+"""Their state lives on group 0 alone: sequences, advisory locks, notifications, transaction ids, the database's name."""
 
 PINNING = frozenset(
     """
