@@ -195,14 +195,18 @@ class Transaction:
         )
         if self.read_only and "READ ONLY" not in begin.upper():
             begin += " READ ONLY"
-        return begin + self._tag(group) + "".join(f"; {text}" for text in self._savepoints.opening())
+        return begin + self.tag(but=group) + "".join(f"; {text}" for text in self._savepoints.opening())
 
-    def _tag(self, group: GroupId) -> str:
+    def tag(self, but: GroupId | None = None) -> str:
+        """What a further connection of this transaction runs after BEGIN: it names the first branch's process.
+
+        `but`: nothing if the first branch is in this group: then it is the first branch itself that opens.
+        """
         anchor = self._anchor
         if anchor is None or not anchor.done() or anchor.exception() is not None:
             return ""
         link = anchor.result()
-        if link.pid == 0 or link.group == group:
+        if link.pid == 0 or link.group == but:
             return ""
         key = TAG | (link.group << 32) | link.pid
         return f"; SELECT pg_advisory_xact_lock_shared({key}); SET LOCAL pgherd.branch TO 'later'"

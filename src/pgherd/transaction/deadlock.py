@@ -69,7 +69,8 @@ class Deadlock:
 
 
 def find(waits: Waits) -> list[Deadlock]:
-    """Every cycle that spans groups, with its victim: a waiting process of the youngest transaction that may be cancelled."""
+    """Every cycle that PostgreSQL cannot see, as it leads through two processes of one transaction; and its victim: a
+    waiting process of the youngest transaction that may be cancelled."""
     graph: dict[Process, set[Process]] = {}
     for waiter, blocker in waits.edges:
         a, b = waits.owner(waiter), waits.owner(blocker)
@@ -77,8 +78,9 @@ def find(waits: Waits) -> list[Deadlock]:
             graph.setdefault(a, set()).add(b)
     found: list[Deadlock] = []
     for cycle in cycles(graph):
-        groups = {w[0] for w, b in waits.edges if waits.owner(w) in cycle and waits.owner(b) in cycle}
-        if len(groups) > 1 and (victim := _victim(waits, cycle)) is not None:
+        inside = [(w, b) for w, b in waits.edges if waits.owner(w) in cycle and waits.owner(b) in cycle]
+        hidden = any(waits.owner(process) != process for edge in inside for process in edge)
+        if hidden and (victim := _victim(waits, cycle)) is not None:
             found.append(Deadlock(cycle=cycle, victim=victim))
     return found
 

@@ -124,7 +124,7 @@ async def _beside(
         links = {group: await stack.enter_async_context(_lent(tx.lender, group)) for group in groups}
         covered = (*groups, *through)
         if tx.snapshot and len(covered) > 1:
-            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{tx.tag()}"
             async with tx.gates.window(covered):
                 await together(link.run(f"{begin}; {first(group)}") for group, link in links.items())
             yield links
