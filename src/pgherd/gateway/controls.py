@@ -459,6 +459,8 @@ class Controls:
         await self.runner.relay(self.cursor_link(plan.name), plan.sql, params, mode)
         if plan.action == "close":
             del session.cursors[plan.name]
+            if not session.cursors:  # a plain COMMIT may end it quickly then: nothing shall stay open behind it
+                await self._close_cursors()
 
     async def _close_cursors(self) -> None:
         stack, self._stack = self._stack, None

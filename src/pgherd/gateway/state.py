@@ -71,9 +71,9 @@ class TransactionState(ClientTransport):
     # ---- lending: what transactions ask of their session --------------------------------------------------
 
     async def lend(self, group: GroupId) -> ServerLink:
-        """A connection to `group` with this session's settings; the pinned one if there is one."""
+        """A connection to `group` with this session's settings; the pinned one if there is one, and it has no transaction."""
         link = self.pinned.get(group)
-        if link is None:
+        if link is None or self._is_branch(link):
             link = await self.gateway.backends.pool(group, self.credentials).take(self.state)
         elif link.broken:
             raise GroupDown(
@@ -82,6 +82,10 @@ class TransactionState(ClientTransport):
             )
         self.lent(link)
         return link
+
+    def _is_branch(self, link: ServerLink) -> bool:
+        """Whether the session's transaction runs on it: a second one beside it needs another connection."""
+        return self.tx is not None and any(branch.link is link for branch in self.tx.branches.values())
 
     def lent(self, link: ServerLink) -> None:
         """Note a connection as this session's: cancel reaches it, its notices come here."""
