@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -96,7 +97,7 @@ def farewell(place: Place, screen: Screen, seconds: float) -> None:
         ("which shard holds what", place.command("shards")),
         ("how a query goes", place.command("explain") + ' "SELECT count(*) FROM people"'),
         ("stop it (the data stays)", place.command("down")),
-        ("remove it afterwards", f"rm -r {place.directory}"),
+        ("remove it afterwards", f"rm -r {shlex.quote(str(place.directory))}"),
     ]
     width = max(len(label) for label, _ in words)
     screen.console.print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class Place:
 
     def command(self, name: str) -> str:
         """`pgherd NAME` for this cluster, as one types it."""
-        return f"{_program()} {name} --state {self.directory}"
+        return f"{_program()} {name} --state {shlex.quote(str(self.directory))}"
 
 
 def default_directory() -> Path:
@@ -54,6 +55,6 @@ def _program() -> str:
     """How this environment's `pgherd` is called from here."""
     own = Path(sys.executable).with_name("pgherd")
     found = shutil.which("pgherd")
-    if found is not None and Path(found).absolute() == own.absolute():
+    if not own.exists() or (found is not None and Path(found).absolute() == own.absolute()):
         return "pgherd"
-    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+    return shlex.quote(str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own))
