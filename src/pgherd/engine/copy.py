@@ -15,7 +15,7 @@ from pgherd.engine.copy_binary import BinaryDivider
 from pgherd.engine.copy_fields import Shape, fields_of, key_pattern, value_of
 from pgherd.engine.copy_join import CopyJoiner
 from pgherd.engine.copy_place import Piles, Target, locator
-from pgherd.engine.copy_quick import Place, short_cut
+from pgherd.engine.copy_quick import Place, batch_cut, short_cut
 from pgherd.engine.copy_records import Records
 from pgherd.errors import BadCopy, PgherdError
 from pgherd.plan.plans import CopyIn
@@ -85,6 +85,9 @@ class LineDivider:
         self._places: dict[Any, Place] = {}  # by the raw key field, or tuple of them
         self._known: Callable[[Any], Place | None] = self._places.get
         self._short_cut = short_cut(target, self._piles, shape.null)
+        self._batch_cut = batch_cut(target, self._piles, shape.null)
+        if self._batch_cut is not None:  # it is hardly slower than remembering, and learning is much slower
+            self._remembered_max = min(remembered_max, 2_000)
         self._pick: Callable[[Sequence[Any]], Any] = itemgetter(*target.positions)
         self._single = len(target.positions) == 1
         self._count = max(target.positions) + 1
@@ -134,6 +137,8 @@ class LineDivider:
         """The hot loop: no record needs more than cutting at delimiters."""
         known, learn, pick = self._known, self._learn, self._pick
         delimiter, count = self._shape.delimiter, self._count
+        if known is self._short_cut and self._place_together(records):
+            return
         if count == 1:
             for record in records:
                 raw = record.split(delimiter, 1)[0]
@@ -142,6 +147,27 @@ class LineDivider:
             for record in records:
                 raw = pick(record.split(delimiter, count))
                 (known(raw) or learn(raw))(record)
+
+    def _place_together(self, records: list[bytes]) -> bool:
+        """All records at once, if every key is plain; else nothing is done."""
+        together, pick = self._batch_cut, self._pick
+        if together is None or not records:
+            return False
+        delimiter, count = self._shape.delimiter, self._count
+        try:
+            raws = (
+                [record.split(delimiter, 1)[0] for record in records]
+                if count == 1
+                else [pick(record.split(delimiter, count)) for record in records]
+            )
+        except IndexError:
+            return False
+        places = together(raws)
+        if places is None:
+            return False
+        for record, place in zip(records, places, strict=True):
+            place(record)
+        return True
 
     def _place_special(self, records: list[bytes]) -> None:
         """Some records hold quotes or escaped delimiters."""

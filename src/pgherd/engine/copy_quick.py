@@ -6,15 +6,16 @@ A short cut answers None for whatever is not in the plainest form; the general p
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from pgherd.catalog.hashing import COMBINE, M64, hash_bytes, hash_int
+from pgherd.catalog.hashing import COMBINE, M64, hash_bytes, hash_int, int_slots
 from pgherd.catalog.model import Keyspace, Shard
 from pgherd.engine.copy_place import Piles, Target
 
 Place = Callable[[bytes], None]
 ShortCut = Callable[[bytes], Place | None]
+BatchCut = Callable[[list[bytes]], Iterator[Place] | None]
 
 _SAFE_DIGITS: Final = {"smallint": 4, "integer": 9, "bigint": 18}  # so many digits surely fit
 _TEXTS: Final = ("text", "character varying")
@@ -36,6 +37,24 @@ def short_cut(target: Target, piles: Piles, null: bytes) -> ShortCut | None:
     if slots is None:
         return None
     return _hash_cut(kind, [piles.by_shard[shard.id].append for shard in slots], null)
+
+
+def batch_cut(target: Target, piles: Piles, null: bytes) -> BatchCut | None:
+    """As `short_cut`, for all fields of a block at once: hashing many integers together costs an eighth."""
+    keyspace = target.keyspace
+    if keyspace.strategy != "hash" or len(target.kinds) != 1 or null.isdigit():
+        return None
+    digits = _SAFE_DIGITS.get(target.kinds[0])
+    slots = _slots(keyspace)
+    if digits is None or slots is None or len(slots) > 256 or len(slots) & len(slots) - 1:
+        return None
+    places = [piles.by_shard[shard.id].append for shard in slots]
+
+    def by_ints(raws: list[bytes]) -> Iterator[Place] | None:
+        plain = b"".join(raws).isdigit() and b"" not in raws and len(max(raws, key=len)) <= digits
+        return map(places.__getitem__, int_slots(list(map(int, raws)), len(slots))) if plain else None
+
+    return by_ints
 
 
 def _bounds(keyspace: Keyspace) -> list[Any] | None:
