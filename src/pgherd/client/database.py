@@ -24,7 +24,7 @@ from pgherd.client.link import ENDED, LOST, UNSENT, AsyncpgLink, PythonParams
 from pgherd.client.maps import MapKeeper
 from pgherd.client.options import Codec, Options
 from pgherd.client.prepared import PreparedQuery
-from pgherd.client.queries import Queries, Record, Want, users_error
+from pgherd.client.queries import Queries, Record, Want, raise_for_user
 from pgherd.client.routes import Route, route_for
 from pgherd.client.transaction import Transaction
 from pgherd.engine.execute import execute
@@ -232,7 +232,7 @@ class Database(Queries):
                 async with self.alone() as own:
                     return await job(own)
             except PgherdError as error:  # the source is used up: it is not sent again
-                raise users_error(error) from error.__cause__
+                raise_for_user(error)
 
     def cursor(self, query: str, *args: Any, prefetch: int = 50) -> Cursor:
         """Rows as they come: `async for row in db.cursor(...)`, or `await` it for fetch(n). Inside a transaction only."""
@@ -255,10 +255,10 @@ class Database(Queries):
                 return await job()
             except PgherdError as error:
                 if attempt == ATTEMPTS - 1 or not is_stale(error):
-                    raise users_error(error) from error.__cause__
+                    raise_for_user(error)
                 if not await self.maps.check(epoch):
                     if not surely_stale(error):
-                        raise users_error(error) from error.__cause__
+                        raise_for_user(error)
                     await asyncio.sleep(0.01 * 2**attempt)  # a change is on its way to the groups
         raise AssertionError("unreachable")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pgherd.client import files, many
 from pgherd.engine.link import Part
@@ -127,6 +127,8 @@ class Queries(ABC):
         await self._many(command, args, timeout)
 
 
-def users_error(error: PgherdError) -> BaseException:
-    """What the caller sees: errors of servers as asyncpg's own classes."""
-    return error.__cause__ if isinstance(error, ServerError) and error.__cause__ is not None else error
+def raise_for_user(error: PgherdError) -> NoReturn:
+    """Raise what the caller should see: errors of servers as asyncpg's own classes."""
+    if isinstance(error, ServerError) and error.__cause__ is not None:
+        raise error.__cause__ from None
+    raise error

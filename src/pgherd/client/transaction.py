@@ -18,7 +18,7 @@ from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
 from pgherd.client.cursor import Cursor
 from pgherd.client.link import AsyncpgLink, PythonParams
-from pgherd.client.queries import Queries, Want, users_error
+from pgherd.client.queries import Queries, Want, raise_for_user
 from pgherd.engine.execute import execute
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
@@ -120,7 +120,7 @@ class Transaction(Queries):
             else:
                 await self._commit()
         except PgherdError as error:
-            raise users_error(error) from error.__cause__
+            raise_for_user(error)
         if self.parent is None and self._changes_map:
             await self.db.refresh()
 
@@ -284,7 +284,7 @@ class Transaction(Queries):
                     ) from error
                 if isinstance(error, ServerError) and error.code == "57014" and told.get("C") == "40P01":
                     raise asyncpg.DeadlockDetectedError("deadlock detected") from error.__cause__
-                raise users_error(error) from error.__cause__
+                raise_for_user(error)
             except BaseException:
                 started.failed = True
                 raise

@@ -15,6 +15,7 @@ from pgherd.engine.procedures import call, define
 from pgherd.engine.references import reference_write
 from pgherd.engine.route import locate_slowly
 from pgherd.engine.scatter import move_rows, on_all, scatter
+from pgherd.engine.supplies import supply
 from pgherd.engine.work import Work
 from pgherd.errors import Refused
 from pgherd.plan.plans import (
@@ -35,6 +36,7 @@ from pgherd.plan.plans import (
     SetVariable,
     Show,
     Single,
+    Supplied,
 )
 
 
@@ -67,6 +69,8 @@ async def execute(plan: AnyPlan, params: Params, work: Work) -> Part:
 
 async def _seldom(plan: AnyPlan, params: Params, work: Work) -> Part:
     match plan:
+        case Supplied():
+            return await execute(await supply(plan, params, work), params.select(plan.numbers), work)
         case Explain():
             return await explain(plan, params, work)
         case Ddl():

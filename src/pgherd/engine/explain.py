@@ -12,6 +12,7 @@ from pgherd.engine.gather import arm_params
 from pgherd.engine.link import Params, Part
 from pgherd.engine.route import locate_slowly
 from pgherd.engine.scatter import all_shards, shards_by_group
+from pgherd.engine.supplies import supply
 from pgherd.engine.work import Work, answer
 from pgherd.errors import Refused
 from pgherd.plan.plans import (
@@ -27,6 +28,7 @@ from pgherd.plan.plans import (
     ReferenceWrite,
     Scatter,
     Single,
+    Supplied,
 )
 
 
@@ -128,6 +130,9 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
         case InsertSelect():
             steps, extra = await steps_of(cast(AnyPlan, inner.source), params, work)
             return steps, [*extra, f"Its rows are divided by shard key into {inner.table.name}"]
+        case Supplied():
+            steps, extra = await steps_of(await supply(inner, params, work), params.select(inner.numbers), work)
+            return steps, [*extra, *(f"Rows read first: {source.plan.why}" for source in inner.sources)]
         case InsertRows():
             return [], [f"{len(inner.rows_)} row(s), divided by shard key"]
         case _:

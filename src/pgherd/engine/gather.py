@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pgherd.catalog.model import GroupId
-from pgherd.engine.link import Params, Part, TextRows
+from pgherd.engine.link import Link, Params, Part, TextRows
 from pgherd.engine.work import Work, array_text, merged, quoted, side_by_side
 from pgherd.plan.plans import Federated, Gather
 
@@ -94,4 +94,18 @@ def _carried(kind: str) -> str:
 async def federated(plan: Federated, params: Params, work: Work) -> Part:
     """The whole statement on one node over `global.*`."""
     async with work.tx.federated(plan.groups, plan.reads) as link:
+        await steady(link, plan.sql)
         return await link.part(plan.sql, params)
+
+
+async def steady(link: Link, sql: str) -> None:
+    """Before a federated read with sub-selects: no asynchronous foreign scans.
+
+    postgres_fdw (PostgreSQL 18.6) fails with "another command is already in progress" when a scan that waits for its answer
+    has a parameter that another scan of the same connection must compute first.
+    """
+    if len(_SELECT.findall(sql)) > 1:
+        await link.run("SET LOCAL enable_async_append = off")
+
+
+_SELECT = re.compile(r"\bselect\b", re.IGNORECASE)
