@@ -16,6 +16,7 @@ from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Shard
 from pgherd.engine import copying
 from pgherd.engine.execute import execute
+from pgherd.engine.gather import steady
 from pgherd.engine.link import Link, Part
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import locate, locate_slowly
@@ -367,6 +368,7 @@ class Runner:
             self.transaction(mode) as tx,
             tx.federated(self.session.gateway.spread(plan.groups), plan.reads) as link,
         ):
+            await steady(link, plan.sql)
             await self.relay(link, plan.sql, params, mode)
 
     async def _copied(self, plan: CopyIn | CopyOut, mode: Mode) -> None:
