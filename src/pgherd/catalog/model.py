@@ -122,7 +122,8 @@ class Column:
 
     `default` is the expression's text (pg_get_expr), or None. `cluster_id` says that the column is an identity
     or serial column of a distributed table, whose values pgherd generates; `always` that it is GENERATED
-    ALWAYS AS IDENTITY; `generated` that it is a GENERATED ... STORED (or VIRTUAL) column.
+    ALWAYS AS IDENTITY; `generated` that it is a GENERATED ... STORED (or VIRTUAL) column; `collated` that it has a collation
+    of its own, so that its values leave the table in another order than the database's.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Column:
     cluster_id: bool = False
     always: bool = False
     generated: bool = False
+    collated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,7 +185,7 @@ def _table(row: dict[str, Any], ids: dict[str, KeyspaceId]) -> Table:
         Column(
             name=column["name"], type=column["type"], not_null=column["not_null"], default=column["default"],
             cluster_id=distributed and bool(column["next_id"]), always=column["identity"] == "a",
-            generated=column["generated"],
+            generated=column["generated"], collated=column["collated"],
         )
         for column in row["columns"]
     )  # fmt: skip

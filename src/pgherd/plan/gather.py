@@ -35,6 +35,8 @@ def plan_gather(context: Context, fallback: Federated) -> AnyPlan:
     if level is None or scope.system_columns or scope.sample or not _gatherable(scope):
         return fallback
     anchor = _anchor(scope, level)
+    if any(column.collated for one in scope.relations if one.table is not None for column in one.table.columns):
+        return fallback  # gathered values have lost their collation: ORDER BY, min and DISTINCT would differ
     if anchor is None or not hasattr(level.tree, "target_list"):
         return fallback
     shards = wanted(scope, anchor, context.cluster)

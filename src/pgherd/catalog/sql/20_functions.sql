@@ -76,6 +76,7 @@ SET search_path = pg_catalog, pg_temp AS $$
                  'name', a.attname, 'type', format_type(a.atttypid, -1), 'not_null', a.attnotnull,
                  'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
                  'identity', a.attidentity, 'generated', a.attgenerated <> '',
+                 'collated', a.attcollation <> 0 AND a.attcollation <> (SELECT t.typcollation FROM pg_type t WHERE t.oid = a.atttypid),
                  'next_id', a.attidentity <> '' OR (a.atthasdef AND s.rel IS NOT NULL)) ORDER BY a.attnum) AS columns
              FROM known k JOIN pg_attribute a ON a.attrelid = k.rel LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
              LEFT JOIN counted s ON s.rel = a.attrelid AND s.attnum = a.attnum
