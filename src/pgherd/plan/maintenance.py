@@ -94,7 +94,8 @@ def vacuum(statement: Statement, cluster: ClusterMap, path: Path) -> OnAll:
         sql = tuple((group, statement.text) for group in sorted(cluster.groups))
     return OnAll(
         why="the parts of the tables, where they lie", write=True, rows=False, tag=tag, sql=sql,
-        in_transaction=not tree.is_vacuumcmd,
+        # whole databases one by one: groups on one server share catalogs, and would wait for each other's locks on them
+        in_transaction=not tree.is_vacuumcmd and bool(relations),
     )  # fmt: skip
 
 
