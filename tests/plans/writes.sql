@@ -367,21 +367,39 @@ update users set age = 1 where email in (select code from countries)
 --   rows: False
 
 update users set age = 1 where email in (select key from settings)
--- Scatter: the rows may lie in any of these shards
+-- Supplied: what it reads in other groups is fetched first
 --   write: True
 --   tag: UPDATE
---   text: update shard_?.users set age = 1 where email in (select key from global.settings)
---   shards: [1, 2, 3]
---   reads: [0, 1]
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT key FROM settings
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET age = 1 WHERE email IN (SELECT * FROM pgherd.source(1))
+--       shards: [1, 2, 3]
+--       rows: False
 --   rows: False
 
 update users set age = 1 where id in (select n from events)
--- Scatter: the rows may lie in any of these shards
+-- Supplied: what it reads in other groups is fetched first
 --   write: True
 --   tag: UPDATE
---   text: update shard_?.users set age = 1 where id in (select n from global.events)
---   shards: [1, 2, 3]
---   reads: [0, 1]
+--   source 1:
+--     Gather: each group answers for its own shards
+--       tag: SELECT
+--       arm: SELECT n FROM here.events WHERE pgherd.at_epoch(7)
+--       groups: [0, 1]
+--       fallback: SELECT n FROM global.events
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET age = 1 WHERE id IN (SELECT * FROM pgherd.source(1))
+--       shards: [1, 2, 3]
+--       rows: False
 --   rows: False
 
 update users u set age = 1 from orders o where o.last_name = u.last_name
@@ -409,12 +427,20 @@ delete from users
 --   rows: False
 
 delete from users u using settings s where s.key = u.email
--- Scatter: the rows may lie in any of these shards
+-- Supplied: what it reads in other groups is fetched first
 --   write: True
 --   tag: DELETE
---   text: delete from shard_?.users u using global.settings s where s.key = u.email
---   shards: [1, 2, 3]
---   reads: [0, 1]
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT key FROM public.settings
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: DELETE
+--       text: DELETE FROM shard_?.users u USING (SELECT * FROM pgherd.source(1)) s WHERE s.key = u.email
+--       shards: [1, 2, 3]
+--       rows: False
 --   rows: False
 
 delete from public.users where public.users.age = 5 returning public.users.id
@@ -612,4 +638,134 @@ merge into users u using countries c on u.last_name = c.code when matched then d
 --   tag: MERGE
 --   text: merge into shard_?.users u using countries c on u.last_name = c.code when matched then delete
 --   shards: [1, 2, 3]
+--   rows: False
+
+# What other groups hold is fetched first
+
+with x as (select * from countries) insert into users (last_name, id) select name, 1 from x
+-- InsertSelect: the query's rows are divided by shard key
+--   write: True
+--   tag: INSERT
+--   source:
+--     OneGroup: only tables that every group has
+--       tag: SELECT
+--       sql: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id FROM (WITH x AS (SELECT * FROM countries) SELECT name, 1 FROM x) AS q(c1, c2)
+--   table: public.users
+--   columns: ['last_name', 'id']
+--   head: INSERT INTO shard_?.users (last_name, id)
+--   rows: False
+
+update orders set last_name = e.kind from events e where e.id = orders.user_id
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     Gather: each group answers for its own shards
+--       tag: SELECT
+--       arm: SELECT id, kind FROM here.events WHERE pgherd.at_epoch(7)
+--       groups: [0, 1]
+--       fallback: SELECT id, kind FROM global.events
+--   inner:
+--     MoveRows: the shard key changes: rows move to the shards that their new keys name
+--       write: True
+--       tag: UPDATE
+--       take: DELETE FROM shard_?.orders USING (SELECT * FROM pgherd.source(1)) e WHERE e.id = orders.user_id RETURNING e.kind::text AS last_name, orders.user_id AS user_id, orders.id AS id, orders.total AS total, orders.note AS note
+--       put: INSERT INTO shard_?.orders (last_name, user_id, id, total, note)
+--       columns: ['last_name', 'user_id', 'id', 'total', 'note']
+--       table: public.orders
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False
+
+update users set age = (select max(age) from users)
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     Gather: each group aggregates its own shards; their results are aggregated again
+--       tag: SELECT
+--       arm: SELECT max(age) FROM here.users WHERE pgherd.at_epoch(7)
+--       groups: [0, 1]
+--       combine: SELECT max(p.c1) AS max FROM {rows}
+--       fallback: SELECT max(age) FROM global.users
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET age = (SELECT * FROM pgherd.source(1))
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False
+
+update users set age = 1 where last_name in (select last_name from young)
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     Federated: it joins or orders rows of several groups in a way that one server must see whole
+--       tag: SELECT
+--       sql: SELECT last_name FROM global.young
+--       groups: [0, 1]
+--       reads: [0, 1]
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET age = 1 WHERE last_name IN (SELECT * FROM pgherd.source(1))
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False
+
+with n as (select key from settings) delete from orders using n where n.key = orders.note
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: DELETE
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: WITH n AS (SELECT key FROM settings) SELECT * FROM n
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: DELETE
+--       text: WITH n AS (SELECT * FROM pgherd.source(1)) DELETE FROM shard_?.orders USING n WHERE n.key = orders.note
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False
+
+update users set age = 1 where exists (select 1 from settings s where s.key = users.email and s.value = $1) and id = $2
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT key, value FROM public.settings
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET age = 1 WHERE EXISTS (SELECT 1 FROM (SELECT * FROM pgherd.source(1)) s WHERE s.key = users.email AND s.value = $1) AND id = $2
+--       shards: [1, 2, 3]
+--       rows: False
+--   numbers: [1, 2]
+--   rows: False
+
+update users set email = (select value from settings where key = 'a') where last_name = 'Hill' and id = 1
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT value FROM settings WHERE key = 'a'
+--   inner:
+--     Single: the shard key is fixed
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET email = (SELECT * FROM pgherd.source(1)) WHERE last_name = 'Hill' AND id = 1
+--       keyspace: 1
+--       key: ["'Hill'"]
+--       rows: False
+--       shards: [1]
 --   rows: False

@@ -131,7 +131,9 @@ async def steps_of(inner: AnyPlan, params: Params, work: Work) -> tuple[list[Ste
             steps, extra = await steps_of(cast(AnyPlan, inner.source), params, work)
             return steps, [*extra, f"Its rows are divided by shard key into {inner.table.name}"]
         case Supplied():
-            steps, extra = await steps_of(await supply(inner, params, work), params.select(inner.numbers), work)
+            steps, extra = await steps_of(
+                await supply(inner, params, work), params.select(inner.numbers), work
+            )
             return steps, [*extra, *(f"Rows read first: {source.plan.why}" for source in inner.sources)]
         case InsertRows():
             return [], [f"{len(inner.rows_)} row(s), divided by shard key"]

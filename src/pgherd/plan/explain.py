@@ -21,6 +21,7 @@ from pgherd.plan.plans import (
     Param,
     Plan,
     Single,
+    Supplied,
     Text,
 )
 from pgherd.plan.prune import constant_key
@@ -41,7 +42,11 @@ def explain(plan: AnyPlan | Plan, cluster: ClusterMap) -> dict[str, Any]:
             continue
         if field.name == "fallback":
             shown["fallback"] = value.sql
-        elif field.name in ("inner", "source") and isinstance(plan, Explain | Declare | InsertSelect):
+        elif isinstance(plan, Supplied) and field.name == "sources":
+            shown.update({f"source {one.number}": explain(one.plan, cluster) for one in plan.sources})
+        elif field.name in ("inner", "source") and isinstance(
+            plan, Explain | Declare | InsertSelect | Supplied
+        ):
             shown[field.name] = explain(value, cluster)
         else:
             shown[field.name] = plain(value)

@@ -14,7 +14,7 @@ from pgherd.sql.tree import Tree, children, find, strings
 
 Ctes = dict[str, Derived]
 
-_SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 _TIME_WORDS = frozenset({"now", "today", "tomorrow", "yesterday"})
 _TIME_OPS_END = pb.SQLValueFunctionOp.SVFOP_LOCALTIMESTAMP_N
 
@@ -74,7 +74,7 @@ class ExpressionReader(ABC):
             relation = find_relation(names[1], level, names[0])
             if relation is not None:
                 self.scope.qualified.append((ref, relation))
-        if fields[-1].string.sval in _SYSTEM_COLUMNS:
+        if fields[-1].string.sval in SYSTEM_COLUMNS:
             self.scope.system_columns = True
 
     def _param(self, ref: Tree, level: Level) -> None:

@@ -16,7 +16,7 @@ from pgherd.plan.scope import Scope
 from pgherd.sql.parse import parse
 from pgherd.sql.rewrite import HOLE, quote
 from pgherd.sql.tokens import Token, tokens
-from pgherd.sql.tree import Tree
+from pgherd.sql.tree import Tree, find
 
 
 def plan_insert_select(context: Context) -> AnyPlan:
@@ -28,12 +28,36 @@ def plan_insert_select(context: Context) -> AnyPlan:
     shard_by_shard = _by_shard(context)
     if shard_by_shard is not None:
         return shard_by_shard
-    if tree.HasField("with_clause") or len(context.scope.writes) > 1:
+    if len(context.scope.writes) > 1:
         raise Refused(
-            "INSERT ... SELECT with a WITH clause before INSERT must stay within one shard",
+            "INSERT ... SELECT with writing WITH queries must stay within one shard",
+            hint="Write it as several statements in one transaction.",
+        )
+    return _divide_query(_with_inside(context) if tree.HasField("with_clause") else context)
+
+
+def _with_inside(context: Context) -> Context:
+    """WITH ... INSERT INTO t SELECT ... as INSERT INTO t WITH ... SELECT ..."""
+    tree = pb.InsertStmt()
+    tree.CopyFrom(context.statement.tree)
+    query = tree.select_stmt.select_stmt
+    outer = {node.common_table_expr.ctename for node in tree.with_clause.ctes}
+    inner = {node.common_table_expr.ctename for node in query.with_clause.ctes}
+    tail = (tree.on_conflict_clause, tree.returning_clause)
+    if outer & inner or any(True for part in tail for _ in find(part, "SubLink")):
+        raise Refused(
+            "INSERT ... SELECT with this WITH clause before INSERT must stay within one shard",
             hint="Put WITH before SELECT.",
         )
-    return _divide_query(context)
+    clause = pb.WithClause()
+    clause.CopyFrom(tree.with_clause)
+    clause.recursive |= query.with_clause.recursive
+    clause.ctes.extend(query.with_clause.ctes)
+    query.with_clause.CopyFrom(clause)
+    tree.ClearField("with_clause")
+    statement = parse(physical.written("insert_stmt", tree))[0]
+    scope = read(statement, context.cluster, context.path)
+    return Context(statement, context.cluster, context.path, context.param_types, scope)
 
 
 def _by_shard(context: Context) -> Scatter | None:

@@ -163,6 +163,26 @@ class Scatter(Plan):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A query whose rows stand where `pgherd.source(number)` is in another plan's texts; `params` are the statement's
+    parameters that it uses, renumbered from $1."""
+
+    number: int
+    plan: AnyPlan
+    params: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplied(Plan):
+    """A write that reads other groups' tables: the sources' rows are fetched first and put into `inner`'s texts, which
+    use the statement's parameters `numbers`, renumbered from $1."""
+
+    sources: tuple[Source, ...]
+    inner: AnyPlan
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnAll(Plan):
     """The same statement in several groups, one transaction: TRUNCATE, ANALYZE, LOCK, SET-like ... (`sql[group]`)."""
 
@@ -400,5 +420,5 @@ class Empty(Plan):
 AnyPlan = (
     Single | OneGroup | Federated | Gather | Scatter | OnAll | ReferenceWrite | InsertRows | InsertSelect | MoveRows
     | CopyIn | CopyOut | Ddl | Call | Explain | Control | SetVariable | Show | Discard | Prepare | Execute | Deallocate
-    | Declare | Fetch | Empty
+    | Declare | Fetch | Empty | Supplied
 )  # fmt: skip

@@ -147,7 +147,7 @@ class Reader(ExpressionReader):
         names = [f"column{number}" for number in range(1, len(rows[0]) + 1)]
         derived = Derived(columns=names, level=level)
         for at, name in enumerate(names):
-            first = self._edges_of(rows[0][at], level)
+            first = self._edges_of(rows[0][at], level) if all(at < len(row) for row in rows) else []
             if first and (len(rows) == 1 or all(self._edges_of(row[at], level) == first for row in rows[1:])):
                 derived.sources[name] = first
         return derived

@@ -7,12 +7,13 @@ import postgast.pg_query_pb2 as pb
 from pgherd.catalog import keys
 from pgherd.catalog.model import Keyspace, Table
 from pgherd.errors import NoShard, NullKey, Refused
-from pgherd.plan import inserts, moves, physical, references
+from pgherd.plan import inserts, moves, physical, reads, references
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.plans import AnyPlan, Const, OneGroup, Scatter, Single
 from pgherd.plan.prune import bound_to, constant_key, fixed_key, wanted
 from pgherd.plan.reads import one_group
 from pgherd.plan.scope import Edge, Relation, Scope, Vertex
+from pgherd.plan.supplies import plan_supplied
 from pgherd.plan.values import Value
 from pgherd.sql.rewrite import HOLE
 
@@ -24,6 +25,8 @@ def plan_write(context: Context) -> AnyPlan:
     """The plan of a statement that writes at least one table."""
     kinds = {target.kind for target in context.scope.writes}
     tag = TAGS.get(context.statement.kind, "SELECT")
+    if any(one.table is not None and one.table.distributed_view for one in context.scope.writes):
+        raise Refused("a view over distributed tables cannot be written", hint="Write the table itself.")
     if "distributed" in kinds:
         if kinds != {"distributed"}:
             raise Refused("one statement cannot write distributed and other tables", hint=_SPLIT_HINT)
@@ -61,6 +64,9 @@ def _plan_distributed(context: Context, tag: str) -> AnyPlan:
         return inserts.plan_insert(context)
     if statement.kind == "select_stmt" or len(context.scope.writes) > 1:
         raise Refused("a statement with writing WITH queries must stay within one shard", hint=_SPLIT_HINT)
+    fetched = plan_supplied(context, _local(context), reads.plan_select, plan_write)
+    if fetched is not None:
+        return fetched
     moves_rows = any(_changes_key(context.scope, one) for one in context.scope.key_updates)
     if moves_rows and statement.kind != "merge_stmt":
         return moves.plan_move(context)
@@ -143,6 +149,18 @@ def _changes_key(scope: Scope, update: tuple[Relation, str, list[Edge]]) -> bool
     """Whether an assignment may change the column: anything but `key = key`."""
     target, column, edges = update
     return Vertex(target.number, column) not in edges
+
+
+def _local(context: Context) -> set[int]:
+    """The relations whose rows lie in the shard that is written: numbers."""
+    scope = context.scope
+    anchor = scope.writes[0]
+    if context.statement.kind == "merge_stmt":
+        try:
+            anchor = _merge_anchor(context, anchor)
+        except Refused:
+            return set()
+    return {one.number for one in scope.distributed if bound_to(scope, one, anchor)}
 
 
 # ---- every shard ---------------------------------------------------------------------------------------------

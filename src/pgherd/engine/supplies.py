@@ -1,0 +1,124 @@
+"""Rows that are read first and stand in the texts of another plan (Supplied), and the rows of any reading plan as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pgherd.catalog.model import GroupId
+from pgherd.engine.gather import arm_params, rows_text, with_rows
+from pgherd.engine.link import Params, TextRows
+from pgherd.engine.route import locate_slowly
+from pgherd.engine.scatter import all_shards, shards_by_group
+from pgherd.engine.work import Work, name_text, side_by_side
+from pgherd.errors import Refused, TooLarge
+from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Plan, Scatter, Single, Supplied, Text
+
+SUPPLIED_BYTES_MAX = 64 * 2**20
+_SOURCE = re.compile(r"pgherd\.source\((\d+)\)")
+
+
+async def supply(plan: Supplied, params: Params, work: Work) -> AnyPlan:
+    """`inner` with the sources' rows in its texts. Raises TooLarge if there are too many."""
+    rows: dict[int, str] = {}
+    count = size = 0
+    for source in plan.sources:
+        found = await texts_of(_filled(source.plan, rows), params.select(source.params), work)
+        if any("record" in kind for kind in found.types):
+            raise Refused(
+                "a write over several shards cannot take anonymous rows from other tables",
+                hint="Name the columns, or read first and write what was read.",
+            )
+        text = rows[source.number] = _table_text(found)
+        count, size = count + len(found.rows), size + len(text)
+        if count > work.bounds.held_rows or size > SUPPLIED_BYTES_MAX:
+            raise TooLarge(
+                f"a write over several shards reads more than {work.bounds.held_rows} rows, or {SUPPLIED_BYTES_MAX >> 20} MB, "
+                "of other tables on the way",
+                hint="Let the tables share a keyspace and join them on their shard keys; or write in several steps.",
+            )
+    return _filled(plan.inner, rows)
+
+
+def _table_text(found: TextRows) -> str:
+    names = ", ".join(f"p.c{number} AS {name_text(name)}" for number, name in enumerate(found.names, 1))
+    return f"(SELECT {names} FROM {rows_text([found])}) AS pgherd_source"
+
+
+def _filled(value: Any, rows: Mapping[int, str]) -> Any:
+    """A copy of a plan, or a part of one, with rows where the sources stand."""
+    match value:
+        case str():
+            return _SOURCE.sub(lambda found: rows.get(int(found[1]), found[0]), value)
+        case tuple():
+            return tuple(_filled(one, rows) for one in value)  # type: ignore[reportUnknownVariableType]
+        case Gather() if value.combine is not None and _SOURCE.search(value.combine):
+            return _filled(value.fallback, rows)  # rows might hold what its texts' own holes are made of
+        case Plan() | Text():
+            names = [
+                field.name for field in dataclasses.fields(value) if field.name not in ("why", "tag", "table")
+            ]
+            return dataclasses.replace(value, **{name: _filled(getattr(value, name), rows) for name in names})
+        case _:
+            return _filled_part(value, rows)
+
+
+def _filled_part(value: Any, rows: Mapping[int, str]) -> Any:
+    if type(value).__module__ != Plan.__module__ or not dataclasses.is_dataclass(value):
+        return value
+    names = [field.name for field in dataclasses.fields(value)]
+    return dataclasses.replace(value, **{name: _filled(getattr(value, name), rows) for name in names})  # type: ignore[type-var]
+
+
+async def texts_of(plan: AnyPlan, params: Params, work: Work) -> TextRows:
+    """The rows of a reading plan in text form, with their names and types."""
+    match plan:
+        case Single():
+            shard = await locate_slowly(plan, params, work.map.keyspaces[plan.keyspace], work)
+            link = await work.tx.branch(shard.group, write=plan.write)
+            return await link.texts(plan.text.for_shard(shard.id), params)
+        case OneGroup():
+            group = work.somewhere if plan.group is None else plan.group
+            return await (await work.tx.branch(group, write=plan.write)).texts(plan.sql, params)
+        case Gather():
+            return await _gathered(plan, params, work)
+        case Federated():
+            async with work.tx.federated(plan.groups, plan.reads) as link:
+                return await link.texts(plan.sql, params)
+        case Scatter():
+            return await _scattered(plan, params, work)
+        case _:
+            raise Refused("this query cannot feed a write", hint="Run it first, then write its rows.")
+
+
+async def _gathered(plan: Gather, params: Params, work: Work) -> TextRows:
+    async with work.tx.reading(plan.groups) as links:
+
+        async def arm(group: GroupId) -> TextRows:
+            return await links[group].texts(plan.arm_on(group), arm_params(plan, params))
+
+        arms = list((await side_by_side(plan.groups, arm, limit=work.bounds.parallel)).values())
+        if plan.combine is None:
+            return dataclasses.replace(arms[0], rows=[row for one in arms for row in one.rows])
+        readable = not any("record" in kind for kind in arms[0].types)
+        if readable and sum(len(one.rows) for one in arms) <= plan.row_limit:
+            sql = with_rows(plan.combine, arms)
+            return await links[plan.groups[0]].texts(sql, params.select(plan.combine_params))
+    return await texts_of(plan.fallback, params, work)
+
+
+async def _scattered(plan: Scatter, params: Params, work: Work) -> TextRows:
+    by_group = shards_by_group(plan.shards, all_shards(work))
+
+    async def in_group(group: GroupId) -> list[TextRows]:
+        link = await work.tx.branch(group, write=plan.write)
+        return [await link.texts(plan.text.for_shard(shard), params) for shard in by_group[group]]
+
+    parts = [
+        one
+        for found in (await side_by_side(by_group, in_group, limit=work.bounds.parallel)).values()
+        for one in found
+    ]
+    return dataclasses.replace(parts[0], rows=[row for one in parts for row in one.rows])
