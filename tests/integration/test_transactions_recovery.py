@@ -94,6 +94,8 @@ def test_a_session_that_waits_for_an_orphan_settles_it(run: Run) -> None:
         )
         done = await recovery.settle_blockers(here.lender, B, link.pid)
         assert done.aborted == (gid.id,)
+        for _ in range(2):  # an old id, but its branch was seen: the verdict stands
+            assert await recovery.status(here.lender, GROUPS, gid.id) == "aborted"
         await asyncio.wait_for(waiter, 2)
         assert await here.value(B) == 101
         here.lender.give_back(link, reusable=True)

@@ -180,7 +180,7 @@ async def status(lender: Lender, groups: Sequence[GroupId], transaction_id: str)
         if outcome == "in progress":
             return outcome
         if outcome == "aborted":
-            return "aborted" if age_s <= two_phase.AGE_LIMIT_S else None
+            return "aborted" if listed or age_s <= two_phase.AGE_LIMIT_S else None
         return await _committed_everywhere(lender, listed, transaction_id)
     except GroupDown:
         return "in progress"

@@ -31,8 +31,8 @@ LOCK_NOT_AVAILABLE = "55P03"
 class GateSettings:
     """Bounds of opening and holding windows, in seconds.
 
-    `rest`: after a window the process waits this many times the window's own length before its next one, so that
-    readers who come without pause leave the writers most of the time.
+    `rest`: after a window that readers shared, the process waits this many times the window's own length before its next
+    one, so that many readers who come without pause leave the writers most of the time, and meet in fewer windows.
     """
 
     wait_s: float = 5.0
@@ -40,7 +40,7 @@ class GateSettings:
     first_lock_s: float = 0.5
     lock_s: float = 0.02
     lock_max_s: float = 0.2
-    rest: float = 1.0
+    rest: float = 2.0
     stuck_s: float = 0.3
 
 
@@ -51,6 +51,7 @@ class Window:
         self.groups = groups
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.inside = 0
+        self.readers = 0
         self.expired = False
         self.empty = asyncio.Event()
 
@@ -62,6 +63,7 @@ class Passage:
         self._window = window
         self._left = False
         window.inside += 1
+        window.readers += 1
 
     def leave(self) -> None:
         """The snapshots are taken. Raises SnapshotBusy if the window was shut before."""
@@ -167,7 +169,7 @@ class Gates:
         while self._forming:
             window = self._forming[0]
             begun = await self._pass(window)
-            if begun is not None:
+            if begun is not None and window.readers > 1:
                 await asyncio.sleep((clock.time() - begun) * self.settings.rest)
 
     async def _pass(self, window: Window) -> float | None:

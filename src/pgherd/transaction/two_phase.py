@@ -165,15 +165,19 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Find out the decision in home, on any connection; if there is none, this makes it 'aborted'."""
+    """Find out the decision in home, on any connection; if there is none, this makes it 'aborted'.
+
+    `seen`: where it was seen prepared, which proves that it had not ended, and so that 'aborted' is true for ever.
+    """
 
     group: GroupId
     id: str
+    seen: tuple[GroupId, ...] = ()
 
     @property
     def sql(self) -> str:
         return (
-            f"SET LOCAL lock_timeout = '1s'; {insert_decision(self.id, 'aborted', ())} ON CONFLICT (id) DO NOTHING; "
+            f"SET LOCAL lock_timeout = '1s'; {insert_decision(self.id, 'aborted', self.seen)} ON CONFLICT (id) DO NOTHING; "
             f"SELECT outcome, groups::text FROM pgherd.decisions WHERE id = '{self.id}'"
         )
 
@@ -243,7 +247,7 @@ class Protocol:
             case Phase.DECIDING:
                 return (Decide(self.home, self.id, tuple(gid.group for gid in self.gids)),)
             case Phase.ASKING:
-                return (Ask(self.home, self.id),)
+                return (Ask(self.home, self.id, tuple(gid.group for gid in self.gids)),)
             case Phase.FINISHING:
                 return tuple(Finish(gid.group, gid) for gid in self.gids)
             case Phase.UNDOING:
