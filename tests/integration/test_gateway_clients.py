@@ -383,3 +383,18 @@ def test_explain_says_where(db: Connection) -> None:
     shown = "\n".join(row[0] for row in rows(db, "EXPLAIN ANALYZE SELECT count(*) FROM people"))
     assert "group 0" in shown
     assert "group 1" in shown
+
+
+def test_search_path_reaches_definitions_and_statements(db: Connection) -> None:
+    db.execute("CREATE SCHEMA sales")
+    db.execute("SET search_path = sales, public")
+    db.execute("CREATE TABLE deals (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
+    db.execute("INSERT INTO deals VALUES (1, 1), (2, 2), (3, 3)")
+    assert rows(db, "SELECT v FROM deals WHERE id = 2") == [(2,)]
+    assert rows(db, "SELECT sum(v) FROM sales.deals") == [(6,)]
+    db.execute("SET search_path = public")
+    with pytest.raises(errors.UndefinedTable):
+        db.execute("SELECT * FROM deals")
+    db.execute("DROP SCHEMA sales CASCADE")
+    with pytest.raises(errors.UndefinedTable):
+        db.execute("SELECT * FROM sales.deals")

@@ -188,6 +188,7 @@ class Runner:
             map=self.session.local_map or gateway.keeper.map,
             ids=gateway.ids,
             params=params,
+            path=self.session.plans.path if self.session.plans is not None else ("public",),
             notice=self.session.notice_text,
             progress=self.session.progress,
         )
