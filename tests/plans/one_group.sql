@@ -15,6 +15,18 @@ select $1::int + 1
 --   tag: SELECT
 --   sql: select $1::int + 1
 
+# OIDs are those that group 0 has told
+
+select pg_catalog.pg_get_partkeydef('16385'::pg_catalog.oid)
+-- OneGroup: single tables, catalogs or session functions: group 0
+--   tag: SELECT
+--   sql: select pg_catalog.pg_get_partkeydef('16385'::pg_catalog.oid)
+
+select 16385::regclass
+-- OneGroup: single tables, catalogs or session functions: group 0
+--   tag: SELECT
+--   sql: select 16385::regclass
+
 select * from countries
 -- OneGroup: only tables that every group has
 --   tag: SELECT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pgherd.catalog.model import ClusterMap, GroupId
@@ -11,6 +12,10 @@ from pgherd.sql import functions
 from pgherd.sql.statement import Statement
 
 ZERO = GroupId(0)
+
+_OID_NAMES = re.compile(
+    r"\breg(class|type|proc|procedure|oper|operator|namespace|role|collation)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,18 @@ class Context:
     def needs_zero(self) -> bool:
         """It calls functions whose state lives on group 0 alone."""
         return any(
-            schema in ("", "pg_catalog") and name in functions.GROUP_ZERO for schema, name in self.scope.functions
+            schema in ("", "pg_catalog") and name in functions.GROUP_ZERO
+            for schema, name in self.scope.functions
         ) or (self.scope.time and "current_catalog" in self.text.lower())
+
+    @property
+    def speaks_of_oids(self) -> bool:
+        """It may name objects by OID, and a client knows group 0's: `pg_get_partkeydef(16385)`, `16385::regclass`."""
+        names = (name for schema, name in self.scope.functions if schema in ("", "pg_catalog"))
+        about = functions.ABOUT_OBJECTS
+        return any(
+            name.startswith(about) and name not in functions.SAME_EVERYWHERE for name in names
+        ) or bool(_OID_NAMES.search(self.text))
 
     @property
     def pins(self) -> bool:

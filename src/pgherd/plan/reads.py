@@ -56,7 +56,13 @@ def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
 def one_group(context: Context, *, write: bool, tag: str = "SELECT") -> OneGroup:
     """No distributed table: group 0, or any if every group would answer alike."""
     scope = context.scope
-    zero = context.touches_zero or context.needs_zero or context.calls_unknown or context.scope.locking
+    zero = (
+        context.touches_zero
+        or context.needs_zero
+        or context.calls_unknown
+        or context.scope.locking
+        or context.speaks_of_oids
+    )
     unknown = names_of(scope.of_kind("unknown"))
     why = "only tables that every group has" if scope.kinds() else "no tables"
     if zero:

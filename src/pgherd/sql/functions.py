@@ -57,6 +57,17 @@ SAME_EVERYWHERE = frozenset(
 )
 """The answer depends on the arguments and the session's settings alone: the same in every group."""
 
+ABOUT_OBJECTS = (
+    "pg_",
+    "has_",
+    "to_reg",
+    "obj_description",
+    "col_description",
+    "shobj_description",
+    "format_type",
+)
+"""How the names of functions begin that take OIDs of tables, types and other objects, which differ from group to group."""
+
 HARMLESS = frozenset(
     """
     aclexplode age array_sample array_shuffle clock_timestamp col_description current_database
