@@ -45,12 +45,13 @@ async def two_shards(session: Session) -> None:
         "one, by last name, with its rows. It begins as one shard:"
     )
     await session.define("CALL pgherd.distribute('people', by => 'range', key => 'last_name')")
-    screen.say("Cut it at 'N', and give the second half to the second server:")
+    screen.say("Cut it at 'N', and give the second half to the other server:")
     await session.define("CALL pgherd.split('people', 'N')")
-    second = await session.connection.fetchval(
-        "SELECT id FROM pgherd.shards WHERE keyspace = 'people' AND range_end IS NULL"
+    first, second = await session.connection.fetch(
+        "SELECT id, group_id FROM pgherd.shards WHERE keyspace = 'people' ORDER BY range_start NULLS FIRST"
     )
-    await session.define(f"CALL pgherd.move({second}, 1)")
+    # a new keyspace begins in the emptiest group, which need not be group 0 in a cluster with other tables in it
+    await session.define(f"CALL pgherd.move({second['id']}, {1 - first['group_id']})")
     await session.query(
         "SELECT id AS shard, range_start, range_end, group_id FROM pgherd.shards ORDER BY 2 NULLS FIRST"
     )
