@@ -16,7 +16,7 @@ from typing import cast
 
 from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
-from pgherd.backend.units import Collector, CopyOut, Unit
+from pgherd.backend.units import ERROR, PARAMETER_STATUS, READY, Collector, CopyOut, Framed, Unit, ready
 from pgherd.catalog.model import GroupId, Node
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.engine.params import BoundParams
@@ -336,38 +336,30 @@ class ServerLink(asyncio.Protocol):
                 writer.close()
 
 
-class _Greeting(Unit):
+class _Greeting(Framed):
     """Reads the answers to the startup message, logging in on the way."""
 
     def __init__(self, credentials: Credentials, loop: asyncio.AbstractEventLoop) -> None:
         self.credentials = credentials
         self.future: asyncio.Future[None] = loop.create_future()
         self._scram: scram.ScramClient | None = None
-        self._error: dict[str, str] | None = None
 
-    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
-        if len(data) - pos < 5:
-            link.need = 5
-            return pos
-        end = pos + 1 + int.from_bytes(data[pos + 1 : pos + 5], "big")
-        if end > len(data):
-            link.need = end - pos
-            return pos
-        kind = data[pos]
+    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
         body = data[pos + 5 : end]
         if kind == 0x52:
             self._authenticate(link, int.from_bytes(body[:4], "big"), body[4:])
         elif kind == 0x4B:
             link.pid, link.secret = int.from_bytes(body[:4], "big"), body[4:]
-        elif kind == 0x53:
+        elif kind == PARAMETER_STATUS:
             link.parameter_status(data, pos, end)
-        elif kind == 0x45:
+        elif kind == ERROR:
             self.lost(ServerError(wire.read_error(body)))
-        elif kind == 0x5A:
-            link.ended()
+        elif kind == READY:
+            ready(link, data, pos)
             if not self.future.done():
                 self.future.set_result(None)
-        return end
+            return True
+        return False
 
     def _authenticate(self, link: ServerLink, kind: int, body: bytes) -> None:
         try:

@@ -202,13 +202,13 @@ class Relay(Unit):
         self.done(self, error)
 
 
-class Swallow(Unit):
-    """Reads a unit that nobody waits for (a pipelined BEGIN). An error is kept for the link's owner to see."""
+class Framed(Unit):
+    """A unit that looks at each message by itself: `message` says whether the unit has ended with it."""
 
-    __slots__ = ("error",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.error: dict[str, str] | None = None
+    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
+        raise NotImplementedError
 
     def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
         size = len(data)
@@ -220,22 +220,41 @@ class Swallow(Unit):
             if end > size:
                 link.need = end - pos
                 return pos
-            kind = data[pos]
-            if kind == ERROR:
-                self.error = error_fields(data, pos, end)
-            elif kind == PARAMETER_STATUS:
-                link.parameter_status(data, pos, end)
-            elif kind == READY:
-                link.status = data[pos + 5]
-                link.ended()
-                return end
+            ended = self.message(link, data[pos], data, pos, end)
             pos = end
+            if ended:
+                return pos
+
+
+def ready(link: ServerLink, data: bytes, pos: int) -> None:
+    """The unit's ReadyForQuery has come."""
+    link.status = data[pos + 5]
+    link.ended()
+
+
+class Swallow(Framed):
+    """Reads a unit that nobody waits for (a pipelined BEGIN). An error is kept for the link's owner to see."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: dict[str, str] | None = None
+
+    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
+        if kind == ERROR:
+            self.error = error_fields(data, pos, end)
+        elif kind == PARAMETER_STATUS:
+            link.parameter_status(data, pos, end)
+        elif kind == READY:
+            ready(link, data, pos)
+            return True
+        return False
 
     def lost(self, error: PgherdError) -> None:
         del error
 
 
-class Collector(Unit):
+class Collector(Framed):
     """Keeps a unit's messages for our own use; `future` ends at ReadyForQuery.
 
     `rows`: raw DataRow messages of the last statement with rows, `description` its RowDescription message, `tag` the last
@@ -267,29 +286,16 @@ class Collector(Unit):
         self.parsed = False
         self.copying: asyncio.Future[bool] | None = None
 
-    def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
-        size = len(data)
-        rows = self.rows
-        while True:
-            if size - pos < 5:
-                link.need = 5
-                return pos
-            end = pos + 1 + LENGTH(data, pos + 1)[0]
-            if end > size:
-                link.need = end - pos
-                return pos
-            kind = data[pos]
-            if kind == DATA_ROW:
-                rows.append(data[pos:end])
-            elif kind == READY:
-                link.status = data[pos + 5]
-                link.ended()
-                self._finish()
-                return end
-            else:
-                self._other(link, kind, data, pos, end)
-                rows = self.rows
-            pos = end
+    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
+        if kind == DATA_ROW:
+            self.rows.append(data[pos:end])
+        elif kind == READY:
+            ready(link, data, pos)
+            self._finish()
+            return True
+        else:
+            self._other(link, kind, data, pos, end)
+        return False
 
     def _other(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> None:
         if kind == COMMAND_COMPLETE:
@@ -327,15 +333,16 @@ class Collector(Unit):
             self.future.set_exception(error)
 
 
-class CopyOut(Unit):
+class CopyOut(Framed):
     """Streams the payloads of COPY ... TO STDOUT, pausing the server while the reader is behind."""
 
-    __slots__ = ("_bytes", "_chunks", "_ended", "_failure", "_waiter", "error", "header", "tag")
+    __slots__ = ("_bytes", "_chunks", "_ended", "_failure", "_got", "_waiter", "error", "header", "tag")
 
     HIGH_WATER_BYTES = 4 * 1024 * 1024
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
+        self._got: list[bytes] = []
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -345,34 +352,25 @@ class CopyOut(Unit):
         self.tag = ""
 
     def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
-        size = len(data)
-        got: list[bytes] = []
-        while True:
-            if size - pos < 5:
-                link.need = 5
-                break
-            end = pos + 1 + LENGTH(data, pos + 1)[0]
-            if end > size:
-                link.need = end - pos
-                break
-            kind = data[pos]
-            if kind == COPY_DATA:
-                got.append(data[pos + 5 : end])
-            elif kind == READY:
-                link.status = data[pos + 5]
-                link.ended()
-                self._ended = True
-                pos = end
-                break
-            elif kind == ERROR:
-                self.error = error_fields(data, pos, end)
-            elif kind == COPY_OUT:
-                self.header = data[pos:end]
-            elif kind == COMMAND_COMPLETE:
-                self.tag = data[pos + 5 : end - 1].decode()
-            pos = end
-        self._push(link, b"".join(got))
+        self._got = []
+        pos = super().feed(link, data, pos)
+        self._push(link, b"".join(self._got))
         return pos
+
+    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
+        if kind == COPY_DATA:
+            self._got.append(data[pos + 5 : end])
+        elif kind == READY:
+            ready(link, data, pos)
+            self._ended = True
+            return True
+        elif kind == ERROR:
+            self.error = error_fields(data, pos, end)
+        elif kind == COPY_OUT:
+            self.header = data[pos:end]
+        elif kind == COMMAND_COMPLETE:
+            self.tag = data[pos + 5 : end - 1].decode()
+        return False
 
     def _push(self, link: ServerLink, chunk: bytes) -> None:
         if chunk:
