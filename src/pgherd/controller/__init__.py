@@ -1,1 +1,1 @@
-"""pgherd."""
+"""Background duties of whichever gateway holds the controller lock."""

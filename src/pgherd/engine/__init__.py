@@ -1,1 +1,1 @@
-"""pgherd."""
+"""Carries out plans over links, alike for gateway and client."""

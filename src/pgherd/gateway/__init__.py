@@ -1,1 +1,1 @@
-"""pgherd."""
+"""The process that speaks the PostgreSQL wire protocol to any client."""

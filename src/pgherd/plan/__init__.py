@@ -1,1 +1,1 @@
-"""pgherd."""
+"""From a statement and the cluster map to one plan. Pure."""

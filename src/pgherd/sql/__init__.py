@@ -1,1 +1,1 @@
-"""pgherd."""
+"""SQL as text: parsed by libpg_query, edited in place."""

@@ -1,1 +1,1 @@
-"""pgherd."""
+"""Transactions over groups: two-phase commit, snapshots, recovery, deadlocks."""
