@@ -187,7 +187,7 @@ class LineDivider:
         quote = self._shape.quote
         if raw.startswith(quote) and raw.endswith(quote):
             raw = raw[1:-1]
-        return None if quote in raw else self._known(raw)
+        return None if quote in raw or self._shape.escape in raw else self._known(raw)
 
     def _values(self, picked: Any) -> Sequence[bytes]:
         return (picked,) if self._single else picked
