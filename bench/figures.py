@@ -90,16 +90,20 @@ def _rows(table: Table, figure: Figure) -> None:
         aim = aims.get(name)
         style = "" if aim is None or ratio is None else "green" if aim.met(ratio) else "yellow"
         total = sum(reached.cpu_us.values())
-        parts = " ".join(f"{part} {value:,.0f}" for part, value in reached.cpu_us.items())
+        parts = " ".join(f"{part} {_us(value)}" for part, value in reached.cpu_us.items())
         table.add_row(
             figure.name if number == 0 else "",
             name,
             f"{_shown(reached.median)} {figure.unit}",
             "" if ratio is None else f"[{style}]{ratio:.2f}[/]" if style else f"{ratio:.2f}",
             str(aim or ""),
-            f"{total:,.0f} ({parts})" if parts else "",
+            f"{_us(total)} ({parts})" if parts else "",
         )
     table.add_section()
+
+
+def _us(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _shown(value: float) -> str:
