@@ -41,7 +41,9 @@ def main() -> int:
     except (PgherdError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         if os.environ.get("PGHERD_DEBUG"):
             traceback.print_exc()
-        hint = getattr(error, "hint", None)
+        hint = getattr(error, "hint", None) or (
+            None if isinstance(error, PgherdError) else f"The logs are in {_directory(asked)}."
+        )
         message = " ".join(str(getattr(error, "message", None) or error).split())
         sys.stderr.write(f"pgherd demo: {message}\n" + (f"hint: {hint}\n" if hint else ""))
         return 1
@@ -52,7 +54,7 @@ def run(asked: argparse.Namespace, screen: Screen) -> None:
     """Start the cluster, tell the story on it, and say how to go on."""
     started = time.monotonic()
     crowd = Crowd(people=asked.people, early=asked.people // 20, orders=asked.people * 2 // 5)
-    directory: Path = (asked.state or default_directory()).expanduser().absolute()
+    directory = _directory(asked)
     wish = Wish(embedded=True if asked.embedded else None, groups=GROUPS, port=asked.port)
     with screen.working("Starting the cluster") as report:
         place = open_place(directory, wish, report)
@@ -103,6 +105,10 @@ def farewell(place: Place, screen: Screen, seconds: float) -> None:
     screen.console.print()
     for label, text in words:
         screen.console.print(f"    [dim]{label:{width}}[/]  {text}", soft_wrap=True, markup=True)
+
+
+def _directory(asked: argparse.Namespace) -> Path:
+    return (asked.state or default_directory()).expanduser().absolute()
 
 
 def _arguments() -> argparse.Namespace:
