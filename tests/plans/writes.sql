@@ -8,6 +8,7 @@ insert into users (last_name, id) values ('Abel', 1), ('Smith', 2)
 --   rows_: {'row': "('Abel', 1)", 'key': ["'Abel'"]}
 --   rows_: {'row': "('Smith', 2)", 'key': ["'Smith'"]}
 --   keyspace: 1
+--   table: public.users
 --   rows: False
 
 insert into users (last_name, id, email) values ($1, 1, lower($2)), ('it''s', 2, $1) on conflict do nothing returning id, $3::text
@@ -19,6 +20,7 @@ insert into users (last_name, id, email) values ($1, 1, lower($2)), ('it''s', 2,
 --   rows_: {'row': "('it''s', 2, $1)", 'key': ["'it's'"]}
 --   tail: [' ', 'on conflict do nothing returning id, ', '$3', '::text']
 --   keyspace: 1
+--   table: public.users
 
 insert into events (kind) values ('a'), ($1) returning *
 -- InsertRows: its rows are divided by shard key
@@ -29,6 +31,7 @@ insert into events (kind) values ('a'), ($1) returning *
 --   rows_: {'row': '($1, <new id>)', 'key': ['<new id>']}
 --   tail: [' ', 'returning *']
 --   keyspace: 2
+--   table: public.events
 
 insert into events default values
 -- InsertRows: its rows are divided by shard key
@@ -37,6 +40,7 @@ insert into events default values
 --   head: insert into shard_?.events (id) VALUES
 --   rows_: {'row': '(<new id>)', 'key': ['<new id>']}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into events values (default, 'a')
@@ -46,6 +50,7 @@ insert into events values (default, 'a')
 --   head: insert into shard_?.events VALUES
 --   rows_: {'row': "(<new id>, 'a')", 'key': ['<new id>']}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into events values (5, 'a')
@@ -65,6 +70,7 @@ insert into events (id, kind) values (5.4, 'a')
 --   head: insert into shard_?.events (id, kind) VALUES
 --   rows_: {'row': "(<CAST((5.4) AS bigint)>, 'a')", 'key': ['<CAST((5.4) AS bigint)>']}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into events (id, kind) values ($1 + 1, (select max(name) from countries))
@@ -74,6 +80,7 @@ insert into events (id, kind) values ($1 + 1, (select max(name) from countries))
 --   head: insert into shard_?.events (id, kind) VALUES
 --   rows_: {'row': '(<CAST(($1 + 1) AS bigint)>, <CAST(((select max(name) from countries)) AS text)>)', 'key': ['<CAST(($1 + 1) AS bigint)>']}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into events (kind, n) values ('a', nextval('s'))
@@ -83,6 +90,7 @@ insert into events (kind, n) values ('a', nextval('s'))
 --   head: insert into shard_?.events (kind, n, id) VALUES
 --   rows_: {'row': "('a', <CAST((nextval('s')) AS integer) on group 0>, <new id>)", 'key': ['<new id>']}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into events (id, kind) values (7, (select email from users limit 1))
@@ -92,6 +100,7 @@ insert into events (id, kind) values (7, (select email from users limit 1))
 --   head: insert into shard_?.events (id, kind) VALUES
 --   rows_: {'row': '(7, <CAST(((select email from global.users limit 1)) AS text)>)', 'key': ["'7'"]}
 --   keyspace: 2
+--   table: public.events
 --   rows: False
 
 insert into tokens (owner) values ($1)
@@ -101,6 +110,7 @@ insert into tokens (owner) values ($1)
 --   head: insert into shard_?.tokens (owner, id) VALUES
 --   rows_: {'row': '($1, <CAST((gen_random_uuid()) AS uuid)>)', 'key': ['<CAST((gen_random_uuid()) AS uuid)>']}
 --   keyspace: 4
+--   table: public.tokens
 --   rows: False
 
 insert into tokens values (gen_random_uuid(), 'x')
@@ -110,6 +120,7 @@ insert into tokens values (gen_random_uuid(), 'x')
 --   head: insert into shard_?.tokens VALUES
 --   rows_: {'row': "(<CAST((gen_random_uuid()) AS uuid)>, 'x')", 'key': ['<CAST((gen_random_uuid()) AS uuid)>']}
 --   keyspace: 4
+--   table: public.tokens
 --   rows: False
 
 insert into tokens values (uuidv7(), $1)
@@ -119,6 +130,7 @@ insert into tokens values (uuidv7(), $1)
 --   head: insert into shard_?.tokens VALUES
 --   rows_: {'row': '(<CAST((uuidv7()) AS uuid)>, $1)', 'key': ['<CAST((uuidv7()) AS uuid)>']}
 --   keyspace: 4
+--   table: public.tokens
 --   rows: False
 
 insert into visits values ('2024-01-01', 5), ('today', 6)
@@ -129,16 +141,18 @@ insert into visits values ('2024-01-01', 5), ('today', 6)
 --   rows_: {'row': "('2024-01-01', 5)", 'key': ["'2024-01-01'", "'5'"]}
 --   rows_: {'row': "(<CAST(('today') AS date)>, 6)", 'key': ["<CAST(('today') AS date)>", "'6'"]}
 --   keyspace: 3
+--   table: public.visits
 --   rows: False
 
 insert into orders (last_name, user_id) values ('Abel', 1), ('Smith', 2)
 -- InsertRows: its rows are divided by shard key
 --   write: True
 --   tag: INSERT
---   head: insert into shard_?.orders (last_name, user_id) VALUES
---   rows_: {'row': "('Abel', 1)", 'key': ["'Abel'"]}
---   rows_: {'row': "('Smith', 2)", 'key': ["'Smith'"]}
+--   head: insert into shard_?.orders (last_name, user_id, id) VALUES
+--   rows_: {'row': "('Abel', 1, <new id>)", 'key': ["'Abel'"]}
+--   rows_: {'row': "('Smith', 2, <new id>)", 'key': ["'Smith'"]}
 --   keyspace: 1
+--   table: public.orders
 --   rows: False
 
 insert into orders (last_name, id) overriding system value values ('Abel', 1), ('Smith', 2)
@@ -149,6 +163,7 @@ insert into orders (last_name, id) overriding system value values ('Abel', 1), (
 --   rows_: {'row': "('Abel', 1)", 'key': ["'Abel'"]}
 --   rows_: {'row': "('Smith', 2)", 'key': ["'Smith'"]}
 --   keyspace: 1
+--   table: public.orders
 --   rows: False
 
 insert into orders (last_name, id) overriding user value values ('Abel', 1), ('Smith', 2)
@@ -156,9 +171,10 @@ insert into orders (last_name, id) overriding user value values ('Abel', 1), ('S
 --   write: True
 --   tag: INSERT
 --   head: insert into shard_?.orders (last_name, id) overriding user value VALUES
---   rows_: {'row': "('Abel', DEFAULT)", 'key': ["'Abel'"]}
---   rows_: {'row': "('Smith', DEFAULT)", 'key': ["'Smith'"]}
+--   rows_: {'row': "('Abel', <new id>)", 'key': ["'Abel'"]}
+--   rows_: {'row': "('Smith', <new id>)", 'key': ["'Smith'"]}
 --   keyspace: 1
+--   table: public.orders
 --   rows: False
 
 insert into "Sales Team".leads values ('a'), ('z')
@@ -169,6 +185,7 @@ insert into "Sales Team".leads values ('a'), ('z')
 --   rows_: {'row': "('a')", 'key': ["'a'"]}
 --   rows_: {'row': "('z')", 'key': ["'z'"]}
 --   keyspace: 1
+--   table: Sales Team.leads
 --   rows: False
 
 insert into users (last_name, id) values ('Abel', 1), ('Smith', 2) on conflict (last_name, id) do update set age = public.users.age + $1
@@ -180,6 +197,7 @@ insert into users (last_name, id) values ('Abel', 1), ('Smith', 2) on conflict (
 --   rows_: {'row': "('Smith', 2)", 'key': ["'Smith'"]}
 --   tail: [' ', 'on conflict (last_name, id) do update set age = users.age + ', '$1']
 --   keyspace: 1
+--   table: public.users
 --   rows: False
 
 insert into users as u values ('Abel', 1), ('Smith', 2) on conflict (last_name, id) do update set last_name = excluded.last_name, age = u.age
@@ -191,6 +209,7 @@ insert into users as u values ('Abel', 1), ('Smith', 2) on conflict (last_name, 
 --   rows_: {'row': "('Smith', 2)", 'key': ["'Smith'"]}
 --   tail: [' ', 'on conflict (last_name, id) do update set last_name = excluded.last_name, age = u.age']
 --   keyspace: 1
+--   table: public.users
 --   rows: False
 
 # Bad keys

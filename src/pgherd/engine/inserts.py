@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pgherd.catalog import keys
-from pgherd.catalog.model import GroupId, Key, Keyspace, ShardId
-from pgherd.engine.gather import arm_params
-from pgherd.engine.link import Params, Part, Row
-from pgherd.engine.route import canonical, evaluated, locate_slowly, shard_of
-from pgherd.engine.scatter import all_shards, insert_answer, insert_rows_text, shards_by_group
-from pgherd.engine.work import Work, merged, quoted, side_by_side
-from pgherd.errors import Refused
+from pgherd.catalog.model import GroupId, Key, ShardId
+from pgherd.engine.link import Params, Part
+from pgherd.engine.route import canonical, evaluated, shard_of
+from pgherd.engine.scatter import (
+    all_shards,
+    in_order,
+    insert_nothing,
+    insert_rows_text,
+    null_in_key,
+    shards_by_group,
+)
+from pgherd.engine.supplies import texts_of
+from pgherd.engine.work import Work, quoted, side_by_side
 from pgherd.plan.plans import (
+    AnyPlan,
     Const,
     Expr,
-    Federated,
-    Gather,
     InsertRow,
     InsertRows,
     InsertSelect,
     KeySource,
     NewId,
-    OneGroup,
     Param,
-    Single,
 )
 
 
@@ -43,22 +47,23 @@ async def insert_rows(plan: InsertRows, params: Params, work: Work) -> Part:
     """Evaluate and generate what the keys need, divide the rows, insert each shard's with one statement."""
     keyspace = work.map.keyspaces[plan.keyspace]
     filled = await _fill(plan, params, work)
-    divided: dict[ShardId, list[InsertRow]] = {}
-    for row in plan.rows_:
-        key = await _key(row.key, filled, keyspace, params, work)
-        divided.setdefault(shard_of(key, keyspace, inserts=True).id, []).append(row)
+    divided: dict[ShardId, list[int]] = {}
+    for number, row in enumerate(plan.rows_):
+        key = await _key(row.key, filled, plan, params, work)
+        divided.setdefault(shard_of(key, keyspace, inserts=True).id, []).append(number)
     by_group = shards_by_group(divided, all_shards(work))
 
-    async def in_group(group: GroupId) -> Part:
+    async def in_group(group: GroupId) -> list[tuple[Sequence[int], Part]]:
         link = await work.tx.branch(group)
-        parts: list[Part] = []
+        parts: list[tuple[Sequence[int], Part]] = []
         for shard in by_group[group]:
-            sql, numbers = render(plan, shard, divided[shard], filled)
-            parts.append(await link.part(sql, params.select(numbers)))
-        return merged(parts)
+            rows = [plan.rows_[number] for number in divided[shard]]
+            sql, numbers = render(plan, shard, rows, filled)
+            parts.append((divided[shard], await link.part(sql, params.select(numbers))))
+        return parts
 
-    parts = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
-    return merged(list(parts.values()))
+    answers = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
+    return in_order([part for parts in answers.values() for part in parts])
 
 
 async def _fill(plan: InsertRows, params: Params, work: Work) -> Filled:
@@ -96,8 +101,9 @@ async def _evaluated(source: Expr, params: Params, work: Work) -> str | None:
 
 
 async def _key(
-    sources: Sequence[KeySource], filled: Filled, keyspace: Keyspace, params: Params, work: Work
-) -> Key | None:
+    sources: Sequence[KeySource], filled: Filled, plan: InsertRows, params: Params, work: Work
+) -> Key:
+    keyspace = work.map.keyspaces[plan.keyspace]
     values: list[object] = []
     for source, kind in zip(sources, keyspace.key_types, strict=True):
         try:
@@ -113,7 +119,9 @@ async def _key(
                 text = source.text if isinstance(source, Const) else filled.text(source)
                 text = await evaluated(f"{quoted(text)}::{kind}", work.nothing, work)
             values.append(canonical(kind, text))
-    return None if None in values else tuple(values)
+    if None in values:
+        raise null_in_key(values, plan.table)
+    return tuple(values)
 
 
 def render(
@@ -136,41 +144,10 @@ def render(
 
 async def insert_select(plan: InsertSelect, params: Params, work: Work) -> Part:
     """Read the source first, all of it (it may read the target), then insert its rows shard by shard in batches."""
-    rows = await source_rows(plan, params, work)
-    return insert_answer(
-        await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work)
-    )
-
-
-async def source_rows(plan: InsertSelect, params: Params, work: Work) -> list[Row]:
-    """The rows of the query that feeds an INSERT, in text form."""
-    source = plan.source
-    match source:
-        case Single():
-            keyspace = work.map.keyspaces[source.keyspace]
-            shard = await locate_slowly(source, params, keyspace, work)
-            link = await work.tx.branch(shard.group, write=source.write)
-            return (await link.texts(source.text.for_shard(shard.id), params)).rows
-        case OneGroup():
-            group = work.somewhere if source.group is None else source.group
-            link = await work.tx.branch(group, write=source.write)
-            return (await link.texts(source.sql, params)).rows
-        case Gather() if source.combine is None:
-            async with work.tx.reading(source.groups) as links:
-
-                async def arm(group: GroupId) -> list[Row]:
-                    return (await links[group].texts(source.arm_on(group), arm_params(source, params))).rows
-
-                arms = await side_by_side(source.groups, arm, limit=work.bounds.parallel)
-            return [row for rows in arms.values() for row in rows]
-        case Gather():
-            return await _federated_rows(source.fallback, params, work)
-        case Federated():
-            return await _federated_rows(source, params, work)
-        case _:
-            raise Refused("this query cannot feed an INSERT", hint="Run it first, then insert its rows.")
-
-
-async def _federated_rows(source: Federated, params: Params, work: Work) -> list[Row]:
-    async with work.tx.federated(source.groups, source.reads) as link:
-        return (await link.texts(source.sql, params)).rows
+    rows = (await texts_of(cast(AnyPlan, plan.source), params, work)).rows
+    part = await insert_rows_text(plan.head.pieces, rows, plan.columns, plan.table, plan.tail, work)
+    if part is None and plan.rows:
+        shard = work.map.keyspace_of(plan.table).shards[0]
+        head = plan.head.for_shard(shard.id)
+        part = await insert_nothing(head, shard.group, plan.columns, plan.tail, work)
+    return part or Part(rows=[], tag="INSERT 0 0")

@@ -9,8 +9,8 @@ from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, ShardId, Table
 from pgherd.engine import abroad
 from pgherd.engine.link import Params, Part, Row
 from pgherd.engine.route import canonical, evaluated, shard_of
-from pgherd.engine.work import Work, counted, merged, quoted, side_by_side
-from pgherd.errors import StaleMap
+from pgherd.engine.work import Work, merged, quoted, side_by_side
+from pgherd.errors import NullKey, StaleMap
 from pgherd.plan.plans import MoveRows, OnAll, Scatter
 
 
@@ -79,20 +79,24 @@ async def move_rows(plan: MoveRows, params: Params, work: Work) -> Part:
     if not rows:
         return await _none_moved(plan, by_group, work)
     put = plan.put.pieces
-    parts = await insert_rows_text(put, rows, plan.columns, plan.table, plan.returning, work)
-    return merged([Part(rows=part.rows, tag=f"UPDATE {part.count}", columns=part.columns) for part in parts])
+    part = await insert_rows_text(put, rows, plan.columns, plan.table, plan.returning, work)
+    assert part is not None
+    return Part(rows=part.rows, tag=f"UPDATE {part.count}", columns=part.columns)
 
 
 async def _none_moved(plan: MoveRows, by_group: dict[GroupId, list[ShardId]], work: Work) -> Part:
     if not plan.returning:
         return Part(rows=[], tag="UPDATE 0")
-    # an INSERT of no rows describes the RETURNING columns of an answer that has none
     group, shards = next(iter(by_group.items()))
-    link = await work.tx.branch(group)
-    nulls = ", ".join("NULL" for _ in plan.columns)
-    sql = f"{plan.put.for_shard(shards[0])} SELECT {nulls} WHERE false {plan.returning}"
-    part = await link.part(sql, work.nothing)
+    part = await insert_nothing(plan.put.for_shard(shards[0]), group, plan.columns, plan.returning, work)
     return Part(rows=[], tag="UPDATE 0", columns=part.columns)
+
+
+async def insert_nothing(head: str, group: GroupId, columns: Sequence[str], tail: str, work: Work) -> Part:
+    """An INSERT of no rows: it describes the RETURNING columns of an answer that has none."""
+    link = await work.tx.branch(group)
+    nulls = ", ".join("NULL" for _ in columns)
+    return await link.part(f"{head} SELECT {nulls} WHERE false {tail}", work.nothing)
 
 
 # ---- rows in text form into their shards ----------------------------------------------------------------
@@ -114,35 +118,60 @@ async def key_of_row(
 
 async def rows_by_shard(
     rows: Iterable[Row], columns: Sequence[str], table: Table, work: Work
-) -> dict[ShardId, list[Row]]:
-    """Rows divided by shard key, each shard's in their order. Raises NullKey, NoShard."""
+) -> dict[ShardId, list[tuple[int, Row]]]:
+    """Numbered rows divided by shard key, each shard's in their order. Raises NullKey, NoShard."""
     keyspace = work.map.keyspace_of(table)
     at = [columns.index(name) for name in table.key]
-    divided: dict[ShardId, list[Row]] = {}
-    for row in rows:
-        shard = shard_of(await key_of_row(row, at, keyspace, work), keyspace, inserts=True)
-        divided.setdefault(shard.id, []).append(row)
+    divided: dict[ShardId, list[tuple[int, Row]]] = {}
+    for number, row in enumerate(rows):
+        key = await key_of_row(row, at, keyspace, work)
+        if key is None:
+            raise null_in_key([row[index] for index in at], table)
+        divided.setdefault(shard_of(key, keyspace, inserts=True).id, []).append((number, row))
     return divided
+
+
+def null_in_key(values: Sequence[object], table: Table) -> NullKey:
+    """The error for a new row whose shard key holds a NULL."""
+    column = next(name for name, value in zip(table.key, values, strict=True) if value is None)
+    return NullKey(
+        f'null value in column "{column}" of relation "{table.name}" violates not-null constraint',
+        hint="It is part of the shard key: give it a value.",
+    )
 
 
 async def insert_rows_text(
     pieces: tuple[str, ...], rows: Iterable[Row], columns: Sequence[str], table: Table, tail: str, work: Work
-) -> list[Part]:
-    """INSERT rows in text form into their shards, in batches of bounded size; every batch's part in shard order."""
+) -> Part | None:
+    """INSERT rows in text form into their shards, in batches of bounded size. None if there are no rows."""
     divided = await rows_by_shard(rows, columns, table, work)
     by_group = shards_by_group(divided, all_shards(work))
 
-    async def put(group: GroupId) -> list[Part]:
+    async def put(group: GroupId) -> list[tuple[Sequence[int], Part]]:
         link = await work.tx.branch(group)
-        parts: list[Part] = []
+        parts: list[tuple[Sequence[int], Part]] = []
         for shard in by_group[group]:
             head = f"shard_{shard}".join(pieces)
-            for values in batches(divided[shard], work):
-                parts.append(await link.part(f"{head} VALUES {values} {tail}", work.nothing))  # noqa: PERF401
+            texts = batches([row for _, row in divided[shard]], work)
+            whole = merged(
+                [await link.part(f"{head} VALUES {values} {tail}", work.nothing) for values in texts]
+            )
+            parts.append(([number for number, _ in divided[shard]], whole))
         return parts
 
     answers = await side_by_side(by_group, put, limit=work.bounds.parallel)
-    return [part for parts in answers.values() for part in parts]
+    return in_order([part for parts in answers.values() for part in parts]) if answers else None
+
+
+def in_order(parts: Sequence[tuple[Sequence[int], Part]]) -> Part:
+    """Divided INSERTs as one, what RETURNING answers in the order of the rows that were given, by their numbers: clients count
+    on it. Where ON CONFLICT left rows out, it cannot be told which ones, and the rows stay in the shards' order."""
+    whole = merged([part for _, part in parts])
+    if any(len(numbers) != len(part.rows) for numbers, part in parts):
+        return whole
+    numbered = [pair for numbers, part in parts for pair in zip(numbers, part.rows, strict=True)]
+    numbered.sort(key=lambda pair: pair[0])
+    return Part(rows=[row for _, row in numbered], tag=whole.tag, columns=whole.columns)
 
 
 def batches(rows: Sequence[Row], work: Work) -> Iterable[str]:
@@ -158,11 +187,3 @@ def batches(rows: Sequence[Row], work: Work) -> Iterable[str]:
             held, size = [], 0
     if held:
         yield ", ".join(held)
-
-
-def insert_answer(parts: Sequence[Part]) -> Part:
-    """Divided INSERTs' parts as one."""
-    if not parts:
-        return Part(rows=[], tag="INSERT 0 0")
-    whole = merged(parts)
-    return Part(rows=whole.rows, tag=counted("INSERT 0 0", whole.count), columns=whole.columns)

@@ -93,8 +93,9 @@ def _divide_query(context: Context) -> InsertSelect:
     found = parse(source)[0]
     scope = read(found, context.cluster, context.path, columns=True)
     columns = [col.res_target.name for col in tree.cols] or _as_many(table, scope)
-    wrapped = _wrapped(source, table, columns)
-    columns += [name for name in table.key if name not in columns]
+    added = _added(table, columns)
+    wrapped = _wrapped(source, table, columns, added)
+    columns += added
     inner = parse(wrapped)[0]
     inner_scope = read(inner, context.cluster, context.path)
     plan = reads.plan_select(Context(inner, context.cluster, context.path, context.param_types, inner_scope))
@@ -112,8 +113,14 @@ def _as_many(table: Table, scope: Scope) -> list[str]:
     return [column.name for column in table.columns][: len(scope.columns or table.columns)]
 
 
-def _wrapped(source: str, table: Table, columns: list[str]) -> str:
-    """The query with each column cast to the type that it is inserted as, and missing key columns added."""
+def _added(table: Table, columns: list[str]) -> list[str]:
+    """Columns to be generated here: missing ones of the key, and ids, so that they ascend in the order of the query's rows."""
+    ids = (column.name for column in table.columns if column.cluster_id)
+    return [name for name in dict.fromkeys((*table.key, *ids)) if name not in columns]
+
+
+def _wrapped(source: str, table: Table, columns: list[str], added: list[str]) -> str:
+    """The query with each column cast to the type that it is inserted as, and the added columns' defaults."""
     aliases = ", ".join(f"c{number}" for number in range(1, len(columns) + 1))
     casts: list[str] = []
     for number, name in enumerate(columns, 1):
@@ -121,14 +128,13 @@ def _wrapped(source: str, table: Table, columns: list[str]) -> str:
         if column is None:
             raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
         casts.append(f"CAST(q.c{number} AS {column.type}) AS {quote(name)}")
-    for name in table.key:
-        if name not in columns:
-            column = table.column(name)
-            assert column is not None
-            if column.default is None and not column.cluster_id:
-                raise null_key(column, table)
-            default = "pgherd.next_id()" if column.cluster_id else column.default
-            casts.append(f"CAST(({default}) AS {column.type}) AS {quote(name)}")
+    for name in added:
+        column = table.column(name)
+        assert column is not None
+        if column.default is None and not column.cluster_id:
+            raise null_key(column, table)
+        default = "pgherd.next_id()" if column.cluster_id else column.default
+        casts.append(f"CAST(({default}) AS {column.type}) AS {quote(name)}")
     return f"SELECT {', '.join(casts)} FROM ({source}) AS q({aliases})"
 
 

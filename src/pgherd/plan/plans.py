@@ -233,6 +233,7 @@ class InsertRows(Plan):
     rows_: tuple[InsertRow, ...]
     tail: tuple[str | Param, ...]
     keyspace: KeyspaceId
+    table: Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,15 @@ class Division:
         count = len(spans[0].values) if spans else 0
         self._columns = [] if self._default else columns_of(self._tree, self._table, count)
         self._added = [name for name in self._table.key if name not in self._columns]
+        self._numbered = (
+            len(spans) > 1
+        )  # generated ids ascend in the order of the rows: clients match rows by that
+        if self._numbered:
+            self._added += [
+                one.name
+                for one in self._table.columns
+                if one.cluster_id and one.name not in (*self._columns, *self._added)
+            ]
         self._edits = physical.edits(self._text, context.scope, self._space)
         self._params = [token for token in self._tokens if token.kind == "param"]
 
@@ -108,7 +117,7 @@ class Division:
             rows = (self._row(_Span(0, 0, ()), []),)
         return InsertRows(
             why="its rows are divided by shard key", write=True, rows=self._context.returns, tag="INSERT",
-            head=self._head(), rows_=rows, tail=self._tail(), keyspace=keyspace,
+            head=self._head(), rows_=rows, tail=self._tail(), keyspace=keyspace, table=self._table,
         )  # fmt: skip
 
     def _space(self, relation: Relation) -> str | None:
@@ -178,7 +187,7 @@ class Division:
         )
         if name not in self._table.key:
             if default:
-                return ["DEFAULT"]
+                return [NewId()] if column.cluster_id and self._numbered else ["DEFAULT"]
             if kind in ("a_const", "param_ref") or not self._evaluate_first(node):
                 return self._cut(start, end)
             return [self._expression(node, column, start, end)]
