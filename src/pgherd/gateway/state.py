@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
+from pgherd.backend.state import switch_sql
 from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
 from pgherd.gateway import wire
@@ -80,6 +81,10 @@ class TransactionState(ClientTransport):
                 f"the session's connection to group {group} was lost",
                 hint="Reconnect: its temporary state is gone.",
             )
+        elif link.applied is not self.state:  # SET ran on another connection since
+            before, link.applied = link.applied, None
+            await link.run(switch_sql(before, self.state))
+            link.applied = self.state
         self.lent(link)
         return link
 
