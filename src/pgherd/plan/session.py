@@ -73,7 +73,7 @@ def transaction(statement: Statement) -> Control:
         )
     if kind in _BEGINS:
         isolation, read_only, modes = _modes(tree.options)
-        tag = "BEGIN" if kind == pb.TRANS_STMT_BEGIN else "START"
+        tag = "BEGIN" if kind == pb.TRANS_STMT_BEGIN else "START TRANSACTION"
         return Control(
             action="begin", isolation=isolation, read_only=read_only, modes=modes, tag=tag, rows=False
         )

@@ -67,8 +67,10 @@ def _mapped(inner: tuple[int, ...], outer: tuple[int, ...]) -> tuple[int, ...]:
 
 def _is_foreign(relation: Relation, local: set[int]) -> bool:
     table = relation.table
-    if table is None or relation.target or relation.number in local:
+    if relation.target or relation.number in local:
         return False
+    if table is None:
+        return relation.kind == "unknown"  # temporary, perhaps: on group 0 if anywhere
     return (
         table.kind in ("distributed", "single")
         or table.distributed_view
@@ -160,9 +162,12 @@ class _Supplies:
         var = node.range_var
         relation = self._foreign[var.location]
         table = relation.table
-        assert table is not None
-        columns = self._columns.of(relation, table)
-        name = f"{quote(table.schema)}.{quote(table.name)}"
+        if table is None:
+            columns, name = [], quote(var.relname)
+            name = f"{quote(var.schemaname)}.{name}" if var.schemaname else name
+        else:
+            columns = self._columns.of(relation, table)
+            name = f"{quote(table.schema)}.{quote(table.name)}"
         query = _fresh(f"SELECT {', '.join(map(quote, columns)) or '*'} FROM {name}")
         item = _fresh("SELECT * FROM (SELECT 1) AS x").from_clause[0]
         item.range_subselect.subquery.CopyFrom(self._source(query))
