@@ -150,14 +150,14 @@ async def create_table_as(change: Change) -> str:
     shape = await change.inspect(text, name=name_of(relation))
     if not before or before["schema"] != shape["schema"]:
         await change.everywhere(*single_texts(shape), change.new_epoch())
-    if matview or not shape:
+    if not shape:
         return "CREATE MATERIALIZED VIEW"
-    return await _rows_tag(change, tree, shape)
+    return await _rows_tag(change, tree, shape, "CREATE MATERIALIZED VIEW" if matview else "CREATE TABLE AS")
 
 
-async def _rows_tag(change: Change, tree: Any, shape: dict[str, Any]) -> str:
+async def _rows_tag(change: Change, tree: Any, shape: dict[str, Any], empty: str) -> str:
     if tree.into.skip_data:
-        return "CREATE TABLE AS"
+        return empty
     rows = await change.run_home(
         f"SELECT pg_catalog.count(*) FROM {qualified(shape['schema'], shape['name'])}"
     )
