@@ -17,7 +17,7 @@ begin isolation level repeatable read, read only
 
 start transaction isolation level serializable read write deferrable
 -- Control
---   tag: START
+--   tag: START TRANSACTION
 --   action: begin
 --   isolation: serializable
 --   modes: ISOLATION LEVEL SERIALIZABLE, READ WRITE, DEFERRABLE
@@ -179,10 +179,10 @@ select set_config('work_mem', '64MB', true)
 --   local: True
 
 select set_config('work_mem', $1, true)
--- OneGroup: single tables, catalogs or session functions: group 0
---   write: True
+-- SetVariable
 --   tag: SELECT
 --   sql: select set_config('work_mem', $1, true)
+--   calls: ["'work_mem'", '$1', "'true'"]
 
 discard all
 -- Discard

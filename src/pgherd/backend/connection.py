@@ -81,6 +81,7 @@ class ServerLink(asyncio.Protocol):
         self.pid = 0
         self.secret = b""
         self.applied: SessionState | None = state_of(())
+        self.strayed = False  # a statement changed settings, or may have: nobody else may get them
         self.prepared: OrderedDict[bytes, None] = OrderedDict()
         self.type_names: dict[tuple[int, int], str] = {}  # by OID and modifier
         self.on_parameter: Callable[[str, str], None] | None = None
@@ -225,6 +226,8 @@ class ServerLink(asyncio.Protocol):
     def parameter_status(self, data: bytes, pos: int, end: int) -> None:
         name, value = data[pos + 5 : end - 1].split(b"\0", 1)
         key, text = name.decode(), value.decode("utf-8", "replace")
+        if self.parameters.get(key, text) != text:
+            self.strayed = True
         self.parameters[key] = text
         if self.on_parameter is not None:
             self.on_parameter(key, text)

@@ -69,6 +69,7 @@ class Pool:
             self.give(link)
             raise
         link.applied = state
+        link.strayed = False
         return link
 
     async def _any(self) -> ServerLink:
@@ -115,6 +116,9 @@ class Pool:
             link.close()
             return
         link.on_parameter = link.on_notice = link.on_writable = None
+        link.resume_reading()  # its last reader may have been slow
+        if link.strayed:
+            link.applied = None
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

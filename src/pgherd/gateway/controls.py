@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.pool import DEFAULT_STATE
-from pgherd.backend.state import state_of
 from pgherd.catalog import store
 from pgherd.catalog.model import GroupId
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import evaluated, locate_slowly
-from pgherd.errors import BadSetting, PgherdError, Refused, UnknownCursor, UnknownStatement, WrongState
+from pgherd.errors import (
+    PgherdError,
+    Refused,
+    SyntaxRefused,
+    UnknownCursor,
+    UnknownStatement,
+    WrongState,
+)
 from pgherd.gateway import wire
-from pgherd.gateway.describe import text_column
 from pgherd.gateway.prepared import Prepared
+from pgherd.gateway.variables import Variables
 from pgherd.plan.plans import (
     AnyPlan,
     Const,
@@ -35,24 +41,23 @@ from pgherd.plan.plans import (
     Show,
     Single,
 )
+from pgherd.sql.tree import find
 
 if TYPE_CHECKING:
     from pgherd.gateway.running import Handler, Mode, Runner
     from pgherd.gateway.session import ClientSession
 
-# Settings of a session that no server knows: their allowed values.
-OWN_SETTINGS: dict[str, tuple[str, ...]] = {"pgherd.snapshot": ("on", "off")}
-OWN_DEFAULTS = {"pgherd.snapshot": "on"}
 _ACTIVE = "25001"
 
 
 @dataclass(frozen=True, slots=True)
 class NamedSql:
-    """A statement of SQL's PREPARE."""
+    """A statement of SQL's PREPARE, with so many parameters."""
 
     prepared: Prepared
     sql: str
     oids: tuple[int, ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +71,18 @@ class Cursor:
 class Controls:
     """Belongs to a Runner."""
 
-    __slots__ = ("_handlers", "_oids", "_stack", "runner", "session")
+    __slots__ = ("_handlers", "_oids", "_stack", "runner", "session", "variables")
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.session: ClientSession = runner.session
+        self.variables = Variables(runner)
         self._stack: AsyncExitStack | None = None
         self._oids: dict[str, int] = {}
         self._handlers: dict[type[Plan], Handler] = {
             Control: self.control,
-            SetVariable: self.set_variable,
-            Show: self.show,
+            SetVariable: self.variables.set,
+            Show: self.variables.show,
             Discard: self.discard,
             Prepare: self.prepare,
             Execute: self.execute,
@@ -180,148 +186,20 @@ class Controls:
             raise NoTransaction(f"{what} can only be used in transaction blocks")
         if plan.action == "savepoint":
             await tx.savepoint(plan.name)
+            session.marks.append((plan.name, session.state, session.state_local))
             self._tag("SAVEPOINT")
         elif plan.action == "release":
             await tx.release(plan.name)
+            self.variables.release(plan.name)
             self._tag("RELEASE")
         else:
             await tx.rollback_to(plan.name)
             session.failed = False
+            self.variables.rollback_to(plan.name)
             if session.local_map is not None:  # a definition may be among what was undone
                 session.local_map = await store.load(await tx.branch(GroupId(0), write=False))
                 session.replan()
             self._tag("ROLLBACK")
-
-    # ---- settings --------------------------------------------------------------------------------------
-
-    async def set_variable(self, plan: SetVariable, params: BoundParams, mode: Mode) -> None:
-        if plan.name.startswith("pgherd."):
-            self._set_own(plan)
-        elif plan.name == "client_encoding":
-            if plan.value is not None and plan.value.strip("'\"").lower() not in ("utf8", "utf-8", "unicode"):
-                raise Refused(
-                    f'client_encoding "{plan.value}" is not supported', hint="Clients of pgherd use UTF8."
-                )
-        elif plan.name == "restrict_nonsystem_relation_kind":
-            pass  # pg_dump's guard against other people's views; it would shut out pgherd's own catalogs and foreign tables
-        elif plan.local and (self.session.tx is None or self.session.implicit) and mode.alone:
-            self._warn("25P01", "SET LOCAL can only be used in transaction blocks")
-        elif self.session.tx is not None and (not self.session.implicit or plan.local or not mode.alone):
-            await self._set_in_transaction(plan)
-        else:
-            await self._set_now(plan)
-        await self._set_answer(plan, params, mode)
-
-    async def _set_answer(self, plan: SetVariable, params: BoundParams, mode: Mode) -> None:
-        """SET has only a tag; set_config() is a SELECT, whose row is the new value."""
-        if plan.tag != "SELECT":
-            self._tag(plan.tag if plan.tag in ("SET", "RESET") else "RESET" if plan.value is None else "SET")
-            return
-        if mode.simple:
-            self.session.write(text_column("set_config"))
-        self.session.write(wire.data_row([(plan.value or "").encode()]) + wire.command_complete("SELECT 1"))
-        del params
-
-    def _set_own(self, plan: SetVariable) -> None:
-        name = plan.name
-        if name not in OWN_SETTINGS:
-            known = ", ".join(sorted(OWN_SETTINGS))
-            raise UnknownSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
-        value = None if plan.value is None else plan.value.strip("'\"").lower()
-        value = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(
-            value or "", value
-        )
-        if value is None or value == "default":
-            self.session.options.pop(name, None)
-        elif value not in OWN_SETTINGS[name]:
-            raise BadSetting(
-                f'invalid value for parameter "{name}": "{value}"',
-                hint=f"Allowed: {', '.join(OWN_SETTINGS[name])}.",
-            )
-        else:
-            self.session.options[name] = value
-
-    async def _set_in_transaction(self, plan: SetVariable) -> None:
-        """Every branch must have it, also those that open later: then open them all now (settings are rare)."""
-        session = self.session
-        tx = session.tx
-        assert tx is not None
-        links = [
-            await tx.branch(GroupId(0), write=False),
-            *(branch.link for group, branch in tx.branches.items() if group != 0),
-        ]
-        for link in links:
-            await link.run(plan.sql)
-        for link in links:
-            link.applied = None  # type: ignore[attr-defined]
-        shown = await self._shown(links[0], plan)
-        if plan.local:
-            for group in session.gateway.keeper.map.groups:
-                if group not in tx.branches:
-                    await (await tx.branch(group, write=False)).run(plan.sql)
-                    tx.branches[group].link.applied = None  # type: ignore[attr-defined]
-        else:
-            self._carry(plan, shown)
-
-    async def _set_now(self, plan: SetVariable) -> None:
-        session = self.session
-        group = session.gateway.any_group()
-        link = await session.lend(group)
-        changed: dict[str, str] = {}
-        link.on_parameter = changed.__setitem__
-        try:
-            link.applied = None
-            await link.run(plan.sql)
-            shown = await self._shown(link, plan)
-            self._carry(plan, shown)
-            link.applied = session.state
-        finally:
-            link.on_parameter = None
-            session.give_back(link)
-        for name, value in changed.items():
-            session.write(wire.parameter_status(name, value))
-
-    async def _shown(self, link: Any, plan: SetVariable) -> str | None:
-        """The value as the server understood it: what other connections must be given."""
-        if plan.value is None or plan.name == "all":
-            return None
-        if plan.name in ("session_authorization", "role"):
-            return plan.value
-        rows = await link.run(
-            f"SELECT pg_catalog.current_setting('{plan.name.replace(chr(39), chr(39) * 2)}')"
-        )
-        return rows[0][0]
-
-    def _carry(self, plan: SetVariable, shown: str | None) -> None:
-        session = self.session
-        path = session.state.get("search_path")
-        if plan.name == "all":
-            kept = tuple(item for item in session.state.items if item[0] in ("role", "session_authorization"))
-            session.state = state_of(kept)
-        else:
-            session.state = session.state.with_value(plan.name, shown)
-        if session.state.get("search_path") != path:
-            session.replan()
-
-    async def show(self, plan: Show, params: BoundParams, mode: Mode) -> None:
-        session = self.session
-        if plan.name in OWN_SETTINGS:
-            value = session.options.get(plan.name, OWN_DEFAULTS[plan.name])
-            if mode.simple:
-                session.write(text_column(plan.name))
-            session.write(wire.data_row([value.encode()]))
-            self._tag("SHOW")
-            return
-        if session.tx is not None:
-            group = next(iter(session.tx.branches), session.gateway.any_group())
-            link: Any = await session.tx.branch(group, write=False)
-            await self.runner.relay(link, plan.sql, params, mode)
-            return
-        link = await session.lend(session.gateway.any_group())
-        try:
-            await self.runner.relay(link, plan.sql, params, mode)
-        finally:
-            session.give_back(link)
 
     async def discard(self, plan: Discard, _params: BoundParams, _mode: Mode) -> None:
         session = self.session
@@ -361,7 +239,10 @@ class Controls:
             raise Duplicate(f'prepared statement "{plan.name}" already exists')
         oids = tuple([await self._oid(name) for name in plan.types])
         prepared = await self.runner.prepare(plan.inner.text, oids)
-        self.session.sql_prepared[plan.name] = NamedSql(prepared, plan.inner.text, oids)
+        count = max((ref.number for ref in find(plan.inner.tree, "ParamRef")), default=0)
+        self.session.sql_prepared[plan.name] = NamedSql(
+            prepared, plan.inner.text, oids, max(count, len(oids))
+        )
         self._tag("PREPARE")
 
     async def _oid(self, name: str) -> int:
@@ -378,12 +259,18 @@ class Controls:
 
     async def execute(self, plan: Execute, params: BoundParams, mode: Mode) -> None:
         named = self.named_sql(plan.name)
+        if len(plan.args) != named.count:
+            raise SyntaxRefused(
+                f'wrong number of parameters for prepared statement "{plan.name}"',
+                detail=f"Expected {named.count} parameter{'s' * (named.count != 1)} but got {len(plan.args)}.",
+            )
         values: list[bytes | None] = []
         for arg in plan.args:
             text = arg.text if isinstance(arg, Const) else await self._value(arg.sql, mode)
             values.append(None if text is None else text.encode())
         if named.prepared.plans is not self.session.plans:
-            named = NamedSql(await self.runner.prepare(named.sql, named.oids), named.sql, named.oids)
+            again = await self.runner.prepare(named.sql, named.oids)
+            named = NamedSql(again, named.sql, named.oids, named.count)
             self.session.sql_prepared[plan.name] = named
         bound = BoundParams(named.oids, (), values, params.result_formats)
         await self.runner.run(named.prepared, bound, mode)
@@ -459,7 +346,9 @@ class Controls:
         await self.runner.relay(self.cursor_link(plan.name), plan.sql, params, mode)
         if plan.action == "close":
             del session.cursors[plan.name]
-            if not session.cursors:  # a plain COMMIT may end it quickly then: nothing shall stay open behind it
+            if (
+                not session.cursors
+            ):  # a plain COMMIT may end it quickly then: nothing shall stay open behind it
                 await self._close_cursors()
 
     async def _close_cursors(self) -> None:
@@ -475,12 +364,6 @@ class NoTransaction(PgherdError):
     """Only inside BEGIN ... COMMIT."""
 
     sqlstate = "25P01"
-
-
-class UnknownSetting(PgherdError):
-    """There is no such setting in our own name space."""
-
-    sqlstate = "42704"
 
 
 class Duplicate(PgherdError):

@@ -15,7 +15,9 @@ from pgherd.errors import PgherdError, SyntaxRefused
 from pgherd.gateway import wire
 from pgherd.plan.plans import AnyPlan, Empty, OneGroup, Param, Single
 from pgherd.plan.template import Skeleton, template
+from pgherd.sql import functions
 from pgherd.sql.statement import Statement
+from pgherd.sql.tree import find, strings
 
 _numbers = count(1)
 Plans = Callable[[str, tuple[str, ...]], tuple[Planned, ...]]
@@ -49,6 +51,7 @@ class Prepared:
         "single_param",
         "sql",
         "statement",
+        "taints",
         "uses",
     )
 
@@ -67,13 +70,14 @@ class Prepared:
         self._keyspace: Keyspace | None = None
         self.single_param: tuple[int, str] | None = None
         self.fast = False
+        self.taints = _taints(statement)
         if isinstance(plan, Single):
             self._keyspace = plans.cluster.keyspaces[plan.keyspace]
-            self.fast = plan.in_transaction and not plan.pin
+            self.fast = plan.in_transaction and not plan.pin and not self.taints
             if len(plan.key) == 1 and isinstance(plan.key[0], Param):
                 self.single_param = (plan.key[0].number, self._keyspace.key_types[0])
         elif isinstance(plan, OneGroup):
-            self.fast = plan.in_transaction and not plan.pin and not plan.unknown
+            self.fast = plan.in_transaction and not plan.pin and not plan.unknown and not self.taints
 
     @property
     def keyspace(self) -> Keyspace:
@@ -104,6 +108,23 @@ class Prepared:
         )
         self._targets[group, shard] = target
         return target
+
+
+def _taints(statement: Statement) -> bool:
+    """Whether it may change settings of its server connection: it runs code that we do not know."""
+    if statement.kind in ("do_stmt", "call_stmt"):
+        return True
+    if "(" not in statement.text or statement.tree is None:
+        return False
+    return any(not _known(strings(call.funcname)) for call in find(statement.tree, "FuncCall"))
+
+
+def _known(name: tuple[str, ...]) -> bool:
+    if name[:-1] == ("pgherd",):
+        return True
+    return name[:-1] in ((), ("pg_catalog",)) and (
+        name[-1] in functions.KNOWN or name[-1] in functions.GROUP_ZERO or name[-1].startswith("pg_")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Runner:
                 "current transaction is aborted, commands ignored until end of transaction block"
             )
         fresh = session.tx is None
+        session.tainted = prepared.taints or (session.tainted and not fresh)
         if fresh:
             await session.gateway.settled()
         for left in range(RETRIES, -1, -1):
@@ -165,10 +166,13 @@ class Runner:
         if tx is None or not session.implicit:
             return
         changed = session.local_map is not None
+        tag = "ROLLBACK"
         try:
             tx.failed = session.failed
-            await tx.commit()
+            tag = await tx.commit()
         finally:
+            if tag == "ROLLBACK":
+                session.state = session.state_before
             session.finish_transaction()
         if changed:
             await session.gateway.keeper.refresh()
@@ -178,6 +182,7 @@ class Runner:
         session = self.session
         if session.tx is not None and session.implicit:
             await session.tx.rollback()
+            session.state = session.state_before
             session.finish_transaction()
 
     def work(self, tx: Transaction, params: BoundParams) -> Work:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pgherd.backend.connection import Credentials, ServerLink, connect
@@ -39,9 +39,6 @@ from pgherd.sql.parse import parse
 from pgherd.transaction import recovery
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.snapshot import Gates
-
-if TYPE_CHECKING:
-    from pgherd.backend.state import SessionState as _State
 
 DEFAULT_PATH = '"$user", public'
 _REPORTED = (
@@ -233,9 +230,9 @@ class Gateway:
             if session.local_map is None:
                 session.replan()
 
-    def path_plans(self, state: _State, user: str, own: ClusterMap | None) -> PathPlans:
-        """The plans for a session's search path; `own`: a transaction's private map."""
-        path = parse_path(state.get("search_path") or DEFAULT_PATH, user)
+    def path_plans(self, setting: str | None, user: str, own: ClusterMap | None) -> PathPlans:
+        """The plans for a session's search_path (None: the default); `own`: a transaction's private map."""
+        path = parse_path(DEFAULT_PATH if setting is None else setting, user)
         if own is not None:
             cache = PlanCache(own, planned)
             return PathPlans(path, own, cache.get_all)

@@ -12,7 +12,7 @@ from struct import error as StructError
 from typing import Any
 
 from pgherd.backend.connection import SYNC, ServerLink
-from pgherd.backend.units import LENGTH, NOTHING, PARSED, Relay, Swallow
+from pgherd.backend.units import LENGTH, NOTHING, PARSED, PLAIN, Relay, Swallow
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId
 from pgherd.engine.stale import stale_code
@@ -30,7 +30,8 @@ _E = b"E\x00\x00\x00\x09\x00"
 # What may follow a Bind on the fast path: Describe or not, one Execute (all rows, or one as asyncpg's fetchrow), Sync.
 SUFFIXES = frozenset(d + _E + n.to_bytes(4, "big") + SYNC for d in (b"", _D) for n in (0, 1))
 _SHORT = Struct(">h").unpack_from
-_BEGIN = frozenset({b"BEGIN", b"begin", b"BEGIN;", b"begin;", b"START TRANSACTION"})
+PLAIN_BUT_TAG = PLAIN - frozenset(b"C")
+_BEGIN = frozenset({b"BEGIN", b"begin", b"BEGIN;", b"begin;"})
 _COMMIT = frozenset({b"COMMIT", b"commit", b"COMMIT;", b"commit;", b"END", b"end", b"END;", b"end;"})
 
 
@@ -79,8 +80,11 @@ class ClientSession(TransactionState):
 
     def idle(self) -> None:
         """The unit has ended: go on with what has come meanwhile."""
-        self.busy = False
         self.fast_link = None
+        if self.writable is not None and not self.closing:
+            self.stalled = True  # what the client does not read shall not grow: nothing more before it does
+            return
+        self.busy = False
         self.unpause()
         if self.closing:
             self.gateway.ended(self)
@@ -307,6 +311,7 @@ class ClientSession(TransactionState):
         if relay.error is not None and self.fast_name and not relay.parsed:
             link.prepared.pop(self.fast_name, None)  # its Parse failed: there is no such statement there
         if self.tx is None:
+            self.active.discard(link)
             if lost is None:
                 self.gateway.backends.pool(link.group, self.credentials).give(link)
         elif relay.status == 0x45:
@@ -360,15 +365,17 @@ class ClientSession(TransactionState):
         tx.committing = True
         self.busy = True
         self.fast_link = link
-        link.send(wire.query("COMMIT"), Relay(self, self._fast_committed))
+        link.send(wire.query("COMMIT"), Relay(self, self._fast_committed, plain=PLAIN_BUT_TAG))
         return True
 
-    def _fast_committed(self, _relay: Relay, lost: PgherdError | None) -> None:
+    def _fast_committed(self, relay: Relay, lost: PgherdError | None) -> None:
         """The one branch has ended, or its connection has: then nobody knows how."""
         tx, link = self.tx, self.fast_link
         assert tx is not None and link is not None
         tx.branches.clear()
         self.give_back(link, reusable=lost is None)
+        if relay.tag == "ROLLBACK" or relay.error is not None:
+            self.state = self.state_before
         self.finish_transaction()
         if lost is not None:
             unknown = OutcomeUnknown(

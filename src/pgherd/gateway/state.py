@@ -52,39 +52,46 @@ class TransactionState(ClientTransport):
         self.implicit = implicit
         self.failed = False
         self.state_before = self.state
+        self.marks = []
         return self.tx
 
     def finish_transaction(self) -> None:
         """The transaction is over (its branches were given back)."""
         self.tx = None
+        self.state_local = None
         self.implicit = False
         self.failed = False
         self.cursors = {name: cursor for name, cursor in self.cursors.items() if cursor.hold}
         self.portals.clear()
-        if self.local_map is not None:
-            self.local_map = None
+        again = self.local_map is not None or self.planned_for is not self.state
+        self.local_map = None
+        if again:
             self.replan()
 
     def replan(self) -> None:
         """Plan from now on with the map that holds for this session: the gateway's, or its own transaction's."""
-        self.plans = self.gateway.path_plans(self.state, self.user, self.local_map)
+        state = self.planned_for = self.state_local or self.state
+        role = state.get("role") or "none"
+        user = role if role != "none" else state.get("session_authorization") or self.user
+        self.plans = self.gateway.path_plans(state.get("search_path"), user, self.local_map)
 
     # ---- lending: what transactions ask of their session --------------------------------------------------
 
     async def lend(self, group: GroupId) -> ServerLink:
         """A connection to `group` with this session's settings; the pinned one if there is one, and it has no transaction."""
+        state = self.state_local or self.state
         link = self.pinned.get(group)
         if link is None or self._is_branch(link):
-            link = await self.gateway.backends.pool(group, self.credentials).take(self.state)
+            link = await self.gateway.backends.pool(group, self.credentials).take(state)
         elif link.broken:
             raise GroupDown(
                 f"the session's connection to group {group} was lost",
                 hint="Reconnect: its temporary state is gone.",
             )
-        elif link.applied is not self.state:  # SET ran on another connection since
+        elif link.applied is not state:  # SET ran on another connection since
             before, link.applied = link.applied, None
-            await link.run(switch_sql(before, self.state))
-            link.applied = self.state
+            await link.run(switch_sql(before, state))
+            link.applied = state
         self.lent(link)
         return link
 
@@ -101,7 +108,10 @@ class TransactionState(ClientTransport):
     def give_back(self, link: Any, *, reusable: bool = True) -> None:
         """Return a connection that `lend` gave."""
         self.active.discard(link)
+        if self.tainted:
+            link.strayed = True
         if self.pinned.get(link.group) is link:
+            link.resume_reading()
             return
         if not reusable:
             link.close()

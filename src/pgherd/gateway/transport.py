@@ -31,9 +31,9 @@ class ClientTransport(asyncio.Protocol):
 
     __slots__ = (
         "active", "busy", "closing", "credentials", "cursors", "failed", "fast_link", "fast_name",
-        "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "named", "need", "next_slow",
-        "options", "out", "paused", "pending", "pid", "pinned", "plans", "portals", "secret",
-        "sql_prepared", "startup", "state", "state_before", "state_first", "transport", "tx",
+        "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "marks", "named", "need",
+        "next_slow", "options", "out", "paused", "pending", "pid", "pinned", "planned_for", "plans", "portals", "secret",
+        "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
         "tx_plain", "user", "waiting", "worker", "writable",
     )  # fmt: skip
 
@@ -51,9 +51,11 @@ class ClientTransport(asyncio.Protocol):
         self.credentials = Credentials(user="")
         self.state: SessionState = DEFAULT_STATE
         self.state_before: SessionState = DEFAULT_STATE
+        self.state_local: SessionState | None = None  # with what SET LOCAL changed in the open transaction
         self.state_first: SessionState = DEFAULT_STATE
         self.options: dict[str, str] = {}
         self.plans: PathPlans | None = None
+        self.planned_for: SessionState | None = None
         self.named: dict[bytes, Prepared] = {}
         self.portals: dict[str, Any] = {}
         self.sql_prepared: dict[str, Any] = {}
@@ -63,6 +65,9 @@ class ClientTransport(asyncio.Protocol):
         self.tx: Transaction | None = None
         self.tx_plain = True
         self.local_map: ClusterMap | None = None
+        self.marks: list[tuple[str, SessionState, SessionState | None]] = []  # settings at each savepoint
+        self.tainted = False  # a statement may have changed settings behind our back, as functions can
+        self.stalled = False  # waits for the client to read before it carries out more
         self.implicit = False
         self.failed = False
         self.fast_link: ServerLink | None = None
@@ -182,6 +187,9 @@ class ClientTransport(asyncio.Protocol):
         for link in (*self.active, self.fast_link):
             if link is not None:
                 link.resume_reading()
+        if self.stalled:
+            self.stalled = False
+            self.loop.call_soon(self.whole.idle)
 
     def _server_writable(self, writable: bool) -> None:
         if self.transport is None or self.transport.is_closing():
@@ -217,8 +225,9 @@ class ClientTransport(asyncio.Protocol):
         for link in (*self.active, self.fast_link):
             if link is not None:
                 link.resume_reading()
-        if self.busy:
+        if self.busy and not self.stalled:
             self._more()
             self.gateway.abandon(self.whole)
         else:
+            self.busy = self.stalled = False
             self.gateway.ended(self.whole)

@@ -345,12 +345,14 @@ class SetVariable(Plan):
     """SET / RESET (also set_config with constants). `sql` is the statement to run on a server; `value` None: RESET.
 
     `name` lower case ("all" for RESET ALL). `pgherd.*` names are the session's own and never sent.
+    `calls`: name, value and is_local of each set_config() of a SELECT; then the other fields say nothing.
     """
 
     sql: str
     name: str
     value: str | None
     local: bool = False
+    calls: tuple[tuple[Param | Const, Param | Const, Param | Const], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,29 +183,58 @@ def _bare_call(tree: Tree) -> Tree | None:
 
 def special_select(statement: Statement) -> AnyPlan | None:
     """A SELECT that the session answers itself: set_config with constants, functions of pgherd."""
+    found = _set_config_calls(statement)
+    if found is not None:
+        return found
     call = _bare_call(statement.tree)
     if call is None:
         return _dump_guard(statement)
     names = strings(call.funcname)
     if names[0] == "pgherd" and names[-1] in _ANSWERED:
         return _call(call, tag="SELECT", write=False)
-    if names[-1] == "set_config" and names[:-1] in ((), ("pg_catalog",)) and len(call.args) == 3:
-        name, value = read_value(call.args[0]), read_value(call.args[1])
-        local = _truth(call.args[2])
-        if (
-            name
-            and value
-            and isinstance(name.source, Const)
-            and isinstance(value.source, Const)
-            and local is not None
-        ):
-            return SetVariable(
-                sql=statement.text,
-                name=(name.source.text or "").lower(),
-                value=value.source.text or "",
-                local=local,
-            )
     return None
+
+
+def _set_config_calls(statement: Statement) -> SetVariable | None:
+    """`SELECT set_config(...), ...` with constants and parameters, and nothing else."""
+    tree = statement.tree
+    if tree.op != pb.SETOP_NONE or tree.HasField("with_clause") or tree.where_clause.WhichOneof("node"):
+        return None
+    if tree.from_clause or not tree.target_list:
+        return None
+    calls: list[tuple[Param | Const, Param | Const, Param | Const]] = []
+    for target in tree.target_list:
+        node = target.res_target.val
+        if not node.HasField("func_call") or target.res_target.name:
+            return None
+        names, args = strings(node.func_call.funcname), node.func_call.args
+        if names[-1] != "set_config" or names[:-1] not in ((), ("pg_catalog",)) or len(args) != 3:
+            return None
+        sources = [_source(arg) for arg in args]
+        if None in sources:
+            return None
+        calls.append(tuple(sources))  # type: ignore[arg-type]
+    name, value, local = calls[0]
+    plain = len(calls) == 1 and all(isinstance(source, Const) for source in calls[0])
+    if not plain:
+        return SetVariable(sql=statement.text, name="", value=None, calls=tuple(calls))
+    return SetVariable(
+        sql=statement.text,
+        name=(name.text or "").lower(),  # type: ignore[union-attr]
+        value=value.text or "",  # type: ignore[union-attr]
+        local=local.text == "true",  # type: ignore[union-attr]
+    )
+
+
+def _source(node: Tree) -> Param | Const | None:
+    """A constant or parameter, booleans included, whatever it is cast to."""
+    while node.HasField("type_cast"):
+        node = node.type_cast.arg
+    truth = _truth(node)
+    if truth is not None:
+        return Const("true" if truth else "false")
+    value = read_value(node)
+    return None if value is None else value.source
 
 
 _DUMP_GUARD: Final = re.compile(
