@@ -13,7 +13,7 @@ TARGETS: Final[Mapping[str, str]] = {
 
 _CATALOGS: Final = """
     pg_class pg_constraint pg_depend pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table
-    pg_indexes pg_inherits pg_matviews pg_namespace pg_policies pg_proc pg_rewrite pg_rules
+    pg_indexes pg_inherits pg_matviews pg_namespace pg_partitioned_table pg_policies pg_proc pg_rewrite pg_rules
     pg_sequences pg_statistic_ext pg_tables pg_trigger pg_type pg_user_mappings pg_views
 """
 
