@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pgherd.backend.connection import Credentials, ServerLink
-from pgherd.backend.state import SessionState, state_of, switch_sql
+from pgherd.backend.state import IDENTITY, SessionState, state_of, switch_sql
 from pgherd.backend.types import TypeMap
 from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
@@ -185,6 +185,12 @@ class Backends:
         for (_, name), pool in self._pools.items():
             if name == user:
                 pool.close()
+
+    def forget_roles(self) -> None:
+        """A role was dropped: one of the same name may follow, and SET ROLE on a connection means the old one."""
+        for link in self.links:
+            if link.applied is not None and any(link.applied.get(name) is not None for name in IDENTITY):
+                link.applied = None
 
     def forget_group(self, group: GroupId) -> None:
         """Close the idle connections to a group whose primary changed."""

@@ -12,7 +12,7 @@ _interned: dict[tuple[tuple[str, str], ...], SessionState] = {}
 _INTERNED_MAX = 10_000
 
 # Restored by statements of their own: RESET ALL leaves them alone.
-_IDENTITY = ("session_authorization", "role")
+IDENTITY = ("session_authorization", "role")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class SessionState:
 
 def state_of(items: tuple[tuple[str, str], ...]) -> SessionState:
     """The one state with these settings. Identity settings come first, the rest by name."""
-    order = tuple(sorted(items, key=lambda item: (item[0] not in _IDENTITY, item[0] == "role", item[0])))
+    order = tuple(sorted(items, key=lambda item: (item[0] not in IDENTITY, item[0] == "role", item[0])))
     found = _interned.get(order)
     if found is None:
         if len(_interned) >= _INTERNED_MAX:
@@ -58,11 +58,11 @@ def switch_sql(before: SessionState | None, after: SessionState) -> str:
     else:
         held = dict(before.items)
         wanted = {name for name, _ in after.items}
-        if any(name in held and name not in wanted for name in _IDENTITY) or any(
-            held.get(name) != after.get(name) for name in _IDENTITY
+        if any(name in held and name not in wanted for name in IDENTITY) or any(
+            held.get(name) != after.get(name) for name in IDENTITY
         ):
             steps += ["RESET ROLE", "RESET SESSION AUTHORIZATION"]
-            held = {name: value for name, value in held.items() if name not in _IDENTITY}
+            held = {name: value for name, value in held.items() if name not in IDENTITY}
         steps += [f"RESET {_name(name)}" for name in held if name not in wanted]
     steps += [
         f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, false)"

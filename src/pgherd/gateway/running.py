@@ -399,6 +399,8 @@ class Runner:
                     await self._own_map(tx)
             if defines and session.tx is None:
                 await session.gateway.keeper.refresh()
+        if isinstance(plan, Ddl) and plan.statement.kind == "drop_role_stmt":
+            session.gateway.backends.forget_roles()
         self.answer(part, plan, mode)
 
     async def _own_map(self, tx: Transaction) -> None:
