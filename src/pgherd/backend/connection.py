@@ -399,16 +399,27 @@ class _Greeting(Framed):
 
 
 async def connect(
-    node: Node, credentials: Credentials, *, timeout: float, tls: ssl.SSLContext | None = None
+    node: Node,
+    credentials: Credentials,
+    *,
+    timeout: float,
+    tls: ssl.SSLContext | None = None,
+    socket_path: str | None = None,
 ) -> ServerLink:
-    """A logged-in connection to `node`. Raises GroupDown within `timeout` seconds, or the server's own refusal."""
+    """A logged-in connection to `node`, over its Unix socket if one is given.
+
+    Raises GroupDown within `timeout` seconds, or the server's own refusal.
+    """
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
-            # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
-            _, link = await loop.create_connection(
-                lambda: ServerLink(node, loop), node.host, node.port, ssl=tls
-            )
+            if socket_path is not None:
+                _, link = await loop.create_unix_connection(lambda: ServerLink(node, loop), socket_path)
+            else:
+                # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
+                _, link = await loop.create_connection(
+                    lambda: ServerLink(node, loop), node.host, node.port, ssl=tls
+                )
             greeting = _Greeting(credentials, loop)
             startup = {
                 "user": credentials.user,

@@ -144,7 +144,7 @@ class Relay(Unit):
                 replacement = self._special(link, kind, data, pos, end)
                 if replacement is not None:
                     if self.held:
-                        pieces.clear()
+                        pieces = self._said_before(b"".join((*pieces, data[start:pos])))
                     else:
                         pieces += (data[start:pos], replacement)
                     start = end
@@ -175,6 +175,17 @@ class Relay(Unit):
         elif start < end:
             self.forwarded = True
             self.sink.forward(link, data if end - start == len(data) else data[start:end])
+
+    def _said_before(self, data: bytes) -> list[bytes]:
+        """What goes to the client although the error behind it is held: notices. Rows do not: the statement may run again."""
+        kept: list[bytes] = []
+        pos = 0
+        while self.hold_late and pos < len(data):
+            end = pos + 1 + LENGTH(data, pos + 1)[0]
+            if data[pos] == NOTICE:
+                kept.append(data[pos:end])
+            pos = end
+        return kept
 
     def _special(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bytes | None:
         """What to send instead of one unusual message; None: the message itself."""

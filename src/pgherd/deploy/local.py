@@ -259,6 +259,7 @@ class LocalCluster:
         return {
             "listen": current.gateway.host,
             "port": current.gateway.port,
+            "sockets": [str(server.directory) for server in servers],
             "seeds": [servers[group.server].uri(group.database) for group in current.groups],
             "auth": current.auth,
             "tls_cert": current.gateway.tls_cert,

@@ -31,7 +31,7 @@ from pgherd.gateway import tls as tls_context
 from pgherd.gateway.keeper import MapKeeper
 from pgherd.gateway.prepared import PathPlans
 from pgherd.gateway.session import ClientSession
-from pgherd.gateway.settings import GatewaySettings
+from pgherd.gateway.settings import GatewaySettings, is_loopback
 from pgherd.gateway.startup import Startup
 from pgherd.plan.planner import plan
 from pgherd.plan.template import template
@@ -218,10 +218,20 @@ class Gateway:
         known = self.keeper.map.groups.get(group)
         if known is None:
             raise GroupDown(f"there is no group {group}")
-        link = await connect(known.primary, credentials, timeout=self.settings.connect_timeout)
+        node = known.primary
+        link = await connect(
+            node, credentials, timeout=self.settings.connect_timeout, socket_path=self._socket(node)
+        )
         if credentials.user != self.settings.admin_user:
             await link.run("SELECT pgherd.ensure_mappings()")  # the role may be younger than the last start
         return link
+
+    def _socket(self, node: Node) -> str | None:
+        """The Unix socket of a node on this machine, if we were told where it may be and it is there."""
+        if not is_loopback(node.host):
+            return None
+        paths = (f"{directory}/.s.PGSQL.{node.port}" for directory in self.settings.sockets)
+        return next((path for path in paths if os.path.exists(path)), None)  # noqa: PTH110 a pool's cold path
 
     def _map_changed(self) -> None:
         self.cache.renew(self.keeper.map)

@@ -15,6 +15,7 @@ from pgherd.errors import BadSetting
 class GatewaySettings:
     """`seeds`: libpq URIs of nodes, in group order; one that answers is enough. Times in seconds, sizes in bytes.
 
+    `sockets`: directories of Unix sockets of nodes on this machine (they cost less than TCP on loopback).
     `auth`: 'trust' believes every role name (loopback only), 'scram' asks for the password that the servers know.
     `admin_user` and `admin_password`: how the gateway itself logs in to the servers.
     `pool_size`: server connections to one group for one role.
@@ -24,6 +25,7 @@ class GatewaySettings:
     port: int = 6432
     database: str = "pgherd"
     seeds: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
     auth: Literal["trust", "scram"] = "trust"
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -88,8 +90,8 @@ def parse(text: str, *, name: str, toml: bool = False) -> GatewaySettings:
     if unknown:
         wrong = ", ".join(sorted(unknown))
         raise BadSetting(f"{name}: unknown settings: {wrong}", hint=f"Known: {', '.join(sorted(known))}.")
-    if "seeds" in raw:
-        raw["seeds"] = tuple(raw["seeds"])
+    for name in {"seeds", "sockets"} & raw.keys():
+        raw[name] = tuple(raw[name])
     try:
         return GatewaySettings(**raw)
     except TypeError as error:
