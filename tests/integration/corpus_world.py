@@ -110,9 +110,9 @@ class Side:
         shape = self._shape(described)
         self.pg.send_query_prepared(b"", [None if one is None else one.encode() for one in params])
         answers = self._answers()
-        if answers and not answers[-1].error and described.status == pq.ExecStatus.COMMAND_OK:
-            if answers[-1].columns not in ((), shape):
-                return [Answer(message=f"Describe says {shape}, Execute {answers[-1].columns}")]
+        told = bool(answers) and not answers[-1].error and described.status == pq.ExecStatus.COMMAND_OK
+        if told and answers[-1].columns not in ((), shape):
+            return [Answer(message=f"Describe says {shape}, Execute {answers[-1].columns}")]
         return answers
 
     def _answers(self) -> list[Answer]:
@@ -164,7 +164,7 @@ class Side:
     def learn_types(self) -> None:
         """Read the names of the user's types."""
         rows = self.connection.execute("SELECT oid::int, typname FROM pg_type WHERE oid >= 16384").fetchall()
-        self.types = {oid: name for oid, name in rows}
+        self.types = dict(rows)
 
 
 @dataclass(slots=True)
