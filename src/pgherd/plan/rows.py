@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from operator import attrgetter
 
 import postgast.pg_query_pb2 as pb
 
@@ -64,6 +66,9 @@ def columns_of(tree: Tree, table: Table, count: int) -> list[str]:
     if named and count < len(columns):
         raise TooManyValues("INSERT has more target columns than expressions")
     return columns
+
+
+_start = attrgetter("start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +258,10 @@ class Division:
         """Text from character `start` to `end`, rewritten, cut at its parameters."""
         parts: list[Part] = []
         at = start
-        for token in self._params:
-            if start <= token.start < end:
-                parts += [self._plain(at, token.start), Param(int(self._text[token.start + 1 : token.end]))]
-                at = token.end
+        first = bisect_left(self._params, start, key=_start)  # there may be 65,535, one for each value
+        for token in self._params[first : bisect_left(self._params, end, first, key=_start)]:
+            parts += [self._plain(at, token.start), Param(int(self._text[token.start + 1 : token.end]))]
+            at = token.end
         parts.append(self._plain(at, end))
         if isinstance(parts[0], str):
             parts[0] = parts[0].lstrip()
