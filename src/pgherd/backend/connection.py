@@ -255,6 +255,12 @@ class ServerLink(asyncio.Protocol):
         unit = await self._collect(wire.query(sql))
         return [text_row(row) for row in unit.rows]
 
+    async def do(self, sql: str) -> None:
+        await self._collect(wire.query(sql))
+
+    def abort(self) -> None:
+        self.close()
+
     async def exchange(self, data: bytes) -> Collector:
         """Send messages that end in one Sync or Query, and collect the answer."""
         return await self._collect(data)

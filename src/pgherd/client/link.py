@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -119,6 +118,21 @@ class AsyncpgLink:
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
 
+    async def do(self, sql: str) -> None:
+        """Statements without parameters, for their effect."""
+        async with self._lock:
+            try:
+                if self._fresh:
+                    await self._first(lambda: self._execute(sql))
+                else:
+                    await self._execute(sql)
+            except (asyncpg.PostgresError, *LOST) as error:
+                raise self._error(error) from error
+
+    def abort(self) -> None:
+        """Give the connection up at once."""
+        self.held.connection.terminate()
+
     async def _run(self, head: str, last: str) -> list[Row]:
         if head:
             await self._execute(head)
@@ -140,16 +154,15 @@ class AsyncpgLink:
         return await job()
 
     async def _execute(self, sql: str) -> None:
-        if not _ENDS.search(sql):
-            await self.held.connection.execute(sql)
-            return
-        # asyncpg cancels on the server what is cancelled here; a cancel during a commit would make it look committed
-        task = asyncio.ensure_future(self.held.connection.execute(sql))
+        connection: Any = self.held.connection
         try:
-            await asyncio.shield(task)
+            await connection.execute(sql)
         except asyncio.CancelledError:
-            self.held.connection.terminate()
-            await asyncio.gather(task, return_exceptions=True)
+            # asyncpg is about to cancel on the server what is cancelled here: a cancel during a commit would make it look
+            # committed. Its task has not begun yet, as this one was woken in the same turn of the loop.
+            connection.terminate()
+            for task in connection._cancellations:
+                task.cancel()
             raise
 
     async def part(self, sql: str, params: Params) -> Part:
@@ -314,7 +327,6 @@ _EXACT = frozenset(
         "void",
     }
 )
-_ENDS = re.compile(r"\b(COMMIT|PREPARE TRANSACTION)\b", re.IGNORECASE)
 _ROWS = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "CALL", "(")
 
 

@@ -25,12 +25,16 @@ Groups = Callable[[], tuple[GroupId, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """Seconds between two rounds of each duty, and between two tries for the lock."""
+    """Seconds between two rounds of each duty, and between two tries for the lock.
+
+    `young_s`: recovery leaves to their coordinators what was prepared so recently.
+    """
 
     lock_s: float = 2.0
     recovery_s: float = 1.0
     deadlock_s: float = 0.6
     cleaning_s: float = 60.0
+    young_s: float = 1.0
 
 
 class Controller:
@@ -96,7 +100,7 @@ class Controller:
             await asyncio.sleep(seconds)
 
     async def _recover(self) -> None:
-        done = await recovery.recover(self.lender, self.groups())
+        done = await recovery.recover(self.lender, self.groups(), young_s=self.intervals.young_s)
         self.settled += len(done.committed) + len(done.aborted)
         for outcome, ids in (("committed", done.committed), ("aborted", done.aborted)):
             for transaction_id in ids:

@@ -75,6 +75,14 @@ class Link(Protocol):
         """
         ...
 
+    async def do(self, sql: str) -> None:
+        """As `run`, for the effect alone. Cancelling it gives the connection up, and never sends a cancel request."""
+        ...
+
+    def abort(self) -> None:
+        """Give the connection up at once: what waits on it fails with errors.GroupDown."""
+        ...
+
     async def part(self, sql: str, params: Params) -> Part:
         """Run one statement with parameters; rows as the caller's wire wants them."""
         ...

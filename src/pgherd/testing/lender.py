@@ -51,6 +51,12 @@ class PlainLink:
         except _LOST as error:
             raise GroupDown(f"the connection to group {self.group} was lost: {error}") from error
 
+    async def do(self, sql: str) -> None:
+        await self.run(sql)
+
+    def abort(self) -> None:
+        self.connection.terminate()
+
     async def part(self, sql: str, params: Params) -> Part:
         rows = await self.run(sql)
         return Part(rows=list[Any](rows), tag=f"SELECT {len(rows)}")

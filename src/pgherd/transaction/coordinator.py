@@ -147,7 +147,7 @@ class Transaction:
         self.check(group)
         link = await self._lend(group)
         try:
-            await link.run(self.opening(group))
+            await link.do(self.opening(group))
         except BaseException:
             self.lender.give_back(link, reusable=False)
             raise
@@ -165,7 +165,8 @@ class Transaction:
     async def _lend(self, group: GroupId) -> Link:
         """Lend a link; the first becomes the anchor, and the others wait until it is there."""
         if self._anchor is not None and not self._failed_anchor():
-            await asyncio.shield(self._anchor)
+            if not self._anchor.done():
+                await asyncio.shield(self._anchor)
             return await self.lender.lend(group)
         self._anchor = anchor = asyncio.get_running_loop().create_future()
         try:
@@ -209,7 +210,7 @@ class Transaction:
         if link.pid == 0 or link.group == but:
             return ""
         key = TAG | (link.group << 32) | link.pid
-        return f"; SELECT pg_advisory_xact_lock_shared({key}); SET LOCAL pgherd.branch TO 'later'"
+        return f"; SELECT pg_advisory_xact_lock_shared({key})"
 
     def opened(self, group: GroupId, link: Link, *, write: bool) -> None:
         """Say that `opening(group)` was sent on `link`; or, if the branch is known, that it writes from now on."""
@@ -364,13 +365,15 @@ class Transaction:
     async def _end(self, group: GroupId, sql: str, bound_s: float) -> BaseException | None:
         """End one branch and give its link back; answers the error instead of raising it."""
         branch = self.branches.pop(group)
+        alarm = asyncio.get_running_loop().call_later(bound_s, branch.link.abort)
         try:
-            async with asyncio.timeout(bound_s):
-                await branch.link.run(sql)
+            await branch.link.do(sql)
         except (PgherdError, OSError, TimeoutError) as error:
             clean = isinstance(error, ServerError) and not branch.link.broken and not is_lost(error)
             self.lender.give_back(branch.link, reusable=clean)
             return error
+        finally:
+            alarm.cancel()
         self.lender.give_back(branch.link, reusable=not branch.link.broken)
         return None
 

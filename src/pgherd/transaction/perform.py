@@ -102,15 +102,18 @@ class Performer:
         if effect.group in self.lost:
             return Result.LOST
         link = self.links[effect.group]
+        # The bound ends the connection and not the task: a commit is never cancelled, and an alarm is cheap.
+        alarm = asyncio.get_running_loop().call_later(bound_s, link.abort)
         try:
-            async with asyncio.timeout(bound_s):
-                await link.run(effect.sql)
+            await link.do(effect.sql)
         except (PgherdError, OSError, TimeoutError) as error:
             self.errors.append(error)
             if not link.broken and not is_lost(error):
                 return Result.REFUSED
             self.lost.add(effect.group)
             return Result.LOST
+        finally:
+            alarm.cancel()
         return Result.DONE
 
     async def _until(self, effect: Ask | Finish | Undo, bound_s: float) -> Result:
@@ -119,6 +122,8 @@ class Performer:
         deadline, pause_s = clock.time() + bound_s, 0.02
         while True:
             try:
+                if (link := self._own(effect)) is not None:
+                    return await self._on_own(link, effect, deadline)
                 async with asyncio.timeout_at(deadline):
                     return await self._anywhere(effect)
             except (PgherdError, OSError, TimeoutError) as error:
@@ -128,20 +133,24 @@ class Performer:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, 0.5)
 
-    async def _anywhere(self, effect: Ask | Finish | Undo) -> Result:
+    def _own(self, effect: Ask | Finish | Undo) -> Link | None:
+        """The coordinator's own branch, while it can carry the effect out."""
         link = self.links.get(effect.group)
-        if (
-            link is not None
-            and not link.broken
-            and effect.group not in self.lost
-            and not isinstance(effect, Ask)
-        ):
-            try:
-                return await attempt(link, effect)
-            except BaseException as error:
-                if not isinstance(error, ServerError) or is_lost(error):
-                    self.lost.add(effect.group)
-                raise
+        lost = link is None or link.broken or effect.group in self.lost or isinstance(effect, Ask)
+        return None if lost else link
+
+    async def _on_own(self, link: Link, effect: Ask | Finish | Undo, deadline: float) -> Result:
+        alarm = asyncio.get_running_loop().call_at(deadline, link.abort)
+        try:
+            return await attempt(link, effect)
+        except BaseException as error:
+            if not isinstance(error, ServerError) or is_lost(error):
+                self.lost.add(effect.group)
+            raise
+        finally:
+            alarm.cancel()
+
+    async def _anywhere(self, effect: Ask | Finish | Undo) -> Result:
         if isinstance(effect, Undo) and not effect.prepared:
             return Result.DONE  # its connection is gone, and the branch with it
         link = await self.lender.lend(effect.group)
@@ -156,26 +165,29 @@ class Performer:
 
 async def attempt(link: Link, effect: Ask | Finish | Undo) -> Result:
     """One try on one link. Raises what the server raises, but for "does not exist": then somebody else did it."""
-    try:
-        rows = await link.run(effect.sql)
-    except ServerError as error:
-        if error.code == "42704" and not isinstance(effect, Ask):
-            return Result.DONE
-        raise
     if isinstance(effect, Ask):
+        rows = await link.run(effect.sql)
         return Result.SAYS_COMMITTED if rows[-1][0] == "committed" else Result.SAYS_ABORTED
+    try:
+        await link.do(effect.sql)
+    except ServerError as error:
+        if error.code != "42704":
+            raise
     return Result.DONE
 
 
 async def drive(protocol: Protocol, performer: Performer, on_step: OnStep = nothing) -> Protocol:
     """Walk the protocol to a final phase; every wait in it is bounded by the performer's bounds."""
+    watched = on_step is not nothing
     while not protocol.final:
-        await on_step("before", protocol)
+        if watched:
+            await on_step("before", protocol)
         effects = protocol.effects()
         if len(effects) == 1:  # the usual case, without the cost of tasks
             results = [await performer.perform(effects[0])]
         else:
             results = await asyncio.gather(*(performer.perform(effect) for effect in effects))
-        await on_step("after", protocol)
+        if watched:
+            await on_step("after", protocol)
         protocol = protocol.advance(dict(zip(effects, results, strict=True)))
     return protocol

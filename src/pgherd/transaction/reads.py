@@ -223,6 +223,14 @@ class Arm:
         await self._link.run(f"CLOSE {CURSOR}")
         return rows
 
+    async def do(self, sql: str) -> None:
+        """No read; handed through."""
+        await self._link.do(sql)
+
+    def abort(self) -> None:
+        """Give the connection up."""
+        self._link.abort()
+
     async def copy_in(self, sql: str, chunks: AsyncIterator[bytes]) -> int:
         """No read; handed through."""
         return await self._link.copy_in(sql, chunks)

@@ -104,9 +104,13 @@ async def recover(
     *,
     grace_s: float = GRACE_S,
     patience_s: float = PATIENCE_S,
+    young_s: float = 0.0,
     on_step: OnStep = nothing,
 ) -> Recovered:
-    """One round: settle every transaction that is in doubt in `groups` and whose coordinator is gone, or too slow."""
+    """One round: settle every transaction that is in doubt in `groups` and whose coordinator is gone, or too slow.
+
+    `young_s`: what was prepared so recently is left alone: home has likely decided, and COMMIT PREPARED is on its way.
+    """
     by_id: dict[str, list[InDoubt]] = {}
     for item in await in_doubt(lender, groups):
         by_id.setdefault(item.id, []).append(item)
@@ -115,7 +119,8 @@ async def recover(
     waiting: list[str] = []
     lists = {Phase.COMMITTED: committed, Phase.ABORTED: aborted}
     for transaction_id, items in by_id.items():
-        if await _in_good_hands(lender, items, grace_s, patience_s):
+        young = max(item.age_s for item in items) < young_s
+        if young or await _in_good_hands(lender, items, grace_s, patience_s):
             waiting.append(transaction_id)
             continue
         ended = await settle(lender, transaction_id, tuple(item.gid for item in items), on_step=on_step)
