@@ -278,11 +278,12 @@ select * from users limit 5
 --   fallback: select * from global.users limit 5
 
 select * from users offset 5
--- Federated: it joins or orders rows of several groups in a way that one server must see whole
+-- Gather: each group answers for its own shards; their rows are merged
 --   tag: SELECT
---   sql: select * from global.users offset 5
+--   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7)
 --   groups: [0, 1]
---   reads: [0, 1]
+--   combine: SELECT p.c1 AS last_name, p.c2 AS id, p.c3 AS email, p.c4 AS age, p.c5 AS score, p.c6 AS active, p.c7 AS created FROM {rows} OFFSET 5
+--   fallback: select * from global.users offset 5
 
 select distinct on (age) age, id from users order by age, id
 -- Federated: it joins or orders rows of several groups in a way that one server must see whole

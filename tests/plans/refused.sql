@@ -10,19 +10,15 @@ select * from other_database.public.users
 
 select * from users u join events e on e.n = u.age for update
 -- Refused 0A000: FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form
---   hint: Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT.
-
-select * from users order by age for update
--- Refused 0A000: FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form
---   hint: Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT.
+--   hint: Name the shard key in WHERE, or lock the rows of one table, or of tables joined on the shard key.
 
 select * from young for update
 -- Refused 0A000: FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form
---   hint: Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT.
+--   hint: Name the shard key in WHERE, or lock the rows of one table, or of tables joined on the shard key.
 
 select nextval('s') from users where age = 5 for update
 -- Refused 0A000: FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form
---   hint: Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT.
+--   hint: Name the shard key in WHERE, or lock the rows of one table, or of tables joined on the shard key.
 
 # Writes
 

@@ -788,3 +788,42 @@ update users set email = (select value from settings where key = 'a') where last
 --       rows: False
 --       shards: [1]
 --   rows: False
+
+# Locking reads over several shards
+
+select * from users order by age for update
+-- Scatter: rows are locked in every shard that may hold them, then merged
+--   write: True
+--   tag: SELECT
+--   text: SELECT * FROM shard_?.users WHERE pgherd.at_epoch(7) FOR UPDATE
+--   shards: [1, 2, 3]
+--   combine: SELECT p.c1 AS last_name, p.c2 AS id, p.c3 AS email, p.c4 AS age, p.c5 AS score, p.c6 AS active, p.c7 AS created FROM {rows} ORDER BY p.c4
+
+select id from orders where total > $1 order by total desc limit $2 offset 3 for update skip locked
+-- Scatter: rows are locked in every shard that may hold them, then merged
+--   write: True
+--   tag: SELECT
+--   text: SELECT id, total FROM shard_?.orders WHERE pgherd.at_epoch(7) AND total > $1 ORDER BY total DESC LIMIT $2::bigint + 3::bigint FOR UPDATE SKIP LOCKED
+--   shards: [1, 2, 3]
+--   combine: SELECT p.c1 AS id FROM {rows} ORDER BY p.c2 DESC LIMIT $1 OFFSET 3
+--   combine_params: [2]
+
+delete from orders where (last_name, id) in (select last_name, id from orders order by id limit 1 for update skip locked)
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: DELETE
+--   source 1:
+--     Scatter: rows are locked in every shard that may hold them, then merged
+--       write: True
+--       tag: SELECT
+--       text: SELECT last_name, id FROM shard_?.orders WHERE pgherd.at_epoch(7) ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+--       shards: [1, 2, 3]
+--       combine: SELECT p.c1 AS last_name, p.c2 AS id FROM {rows} ORDER BY p.c2 LIMIT 1
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: DELETE
+--       text: DELETE FROM shard_?.orders WHERE (last_name, id) IN (SELECT * FROM pgherd.source(1))
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False

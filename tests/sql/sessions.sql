@@ -351,3 +351,23 @@ LISTEN news
 NOTIFY news, 'x'
 
 UNLISTEN *
+
+BEGIN
+
+SELECT id, age FROM users WHERE age > 20 ORDER BY age DESC, id LIMIT 5 FOR UPDATE
+
+SELECT id FROM users ORDER BY score DESC, id OFFSET 3 FOR UPDATE
+
+SELECT * FROM events WHERE kind = 'buy' ORDER BY id DESC LIMIT 2 OFFSET 1 FOR UPDATE SKIP LOCKED
+
+SELECT u.id, o.no FROM users u JOIN orders o ON o.last_name = u.last_name AND o.user_id = u.id ORDER BY o.amount DESC, 2 LIMIT 3 FOR UPDATE OF o
+
+SELECT u.id FROM users u WHERE id = 17 LIMIT 21 FOR NO KEY UPDATE OF u
+
+DELETE FROM event_parts WHERE (event_id, part) IN (SELECT event_id, part FROM event_parts ORDER BY event_id LIMIT 2 FOR UPDATE SKIP LOCKED) RETURNING event_id
+
+UPDATE words SET hits = -1 WHERE word IN (SELECT word FROM words WHERE hits > 0 ORDER BY word LIMIT 3 FOR UPDATE SKIP LOCKED)
+
+SELECT word FROM words WHERE hits = -1 ORDER BY word
+
+ROLLBACK

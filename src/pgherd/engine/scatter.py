@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, ShardId, Table
 from pgherd.engine import abroad
-from pgherd.engine.link import Params, Part, Row
+from pgherd.engine.gather import with_rows
+from pgherd.engine.link import Link, Params, Part, Row, TextRows
 from pgherd.engine.route import canonical, evaluated, shard_of
 from pgherd.engine.work import Work, merged, quoted, side_by_side
-from pgherd.errors import NullKey, StaleMap
+from pgherd.errors import NullKey, StaleMap, TooLarge
 from pgherd.plan.plans import MoveRows, OnAll, Scatter
 
 
@@ -33,6 +34,9 @@ def all_shards(work: Work) -> dict[ShardId, Shard]:
 
 async def scatter(plan: Scatter, params: Params, work: Work) -> Part:
     """The same write in every shard; one group's shards one after another, groups side by side."""
+    if plan.combine is not None:
+        link, sql, own = await merging(plan, params, work)
+        return await link.part(sql, own)
     by_group = shards_by_group(plan.shards, all_shards(work))
     links = await abroad.branches(work, list(by_group), plan.reads, write=plan.write) if plan.reads else {}
 
@@ -42,6 +46,31 @@ async def scatter(plan: Scatter, params: Params, work: Work) -> Part:
 
     parts = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
     return merged(list(parts.values()))
+
+
+async def shard_texts(plan: Scatter, params: Params, work: Work) -> list[TextRows]:
+    """Each shard's rows in text form."""
+    by_group = shards_by_group(plan.shards, all_shards(work))
+
+    async def in_group(group: GroupId) -> list[TextRows]:
+        link = await work.tx.branch(group, write=plan.write)
+        return [await link.texts(plan.text.for_shard(shard), params) for shard in by_group[group]]
+
+    found = await side_by_side(by_group, in_group, limit=work.bounds.parallel)
+    return [one for parts in found.values() for one in parts]
+
+
+async def merging(plan: Scatter, params: Params, work: Work) -> tuple[Link, str, Params]:
+    """Lock rows in every shard; answers where, with what and with which parameters they are merged."""
+    assert plan.combine is not None
+    parts = await shard_texts(plan, params, work)
+    if sum(len(part.rows) for part in parts) > work.bounds.held_rows:
+        raise TooLarge(
+            f"more than {work.bounds.held_rows} rows to lock and sort",
+            hint="Leave out ORDER BY, or use LIMIT.",
+        )
+    link = await work.tx.branch(all_shards(work)[plan.shards[0]].group, write=True)
+    return link, with_rows(plan.combine, parts), params.select(plan.combine_params)
 
 
 async def on_all(plan: OnAll, params: Params, work: Work) -> Part:

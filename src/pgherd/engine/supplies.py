@@ -11,7 +11,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.gather import arm_params, rows_text, with_rows
 from pgherd.engine.link import Params, TextRows
 from pgherd.engine.route import locate_slowly
-from pgherd.engine.scatter import all_shards, shards_by_group
+from pgherd.engine.scatter import merging, shard_texts
 from pgherd.engine.work import Work, name_text, side_by_side
 from pgherd.errors import Refused, TooLarge
 from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Plan, Scatter, Single, Supplied, Text
@@ -110,15 +110,8 @@ async def _gathered(plan: Gather, params: Params, work: Work) -> TextRows:
 
 
 async def _scattered(plan: Scatter, params: Params, work: Work) -> TextRows:
-    by_group = shards_by_group(plan.shards, all_shards(work))
-
-    async def in_group(group: GroupId) -> list[TextRows]:
-        link = await work.tx.branch(group, write=plan.write)
-        return [await link.texts(plan.text.for_shard(shard), params) for shard in by_group[group]]
-
-    parts = [
-        one
-        for found in (await side_by_side(by_group, in_group, limit=work.bounds.parallel)).values()
-        for one in found
-    ]
+    if plan.combine is not None:
+        link, sql, own = await merging(plan, params, work)
+        return await link.texts(sql, own)
+    parts = await shard_texts(plan, params, work)
     return dataclasses.replace(parts[0], rows=[row for one in parts for row in one.rows])

@@ -35,8 +35,8 @@ def plan_gather(context: Context, fallback: Federated) -> AnyPlan:
     if level is None or scope.system_columns or scope.sample or not _gatherable(scope):
         return fallback
     anchor = _anchor(scope, level)
-    if any(column.collated for one in scope.relations if one.table is not None for column in one.table.columns):
-        return fallback  # gathered values have lost their collation: ORDER BY, min and DISTINCT would differ
+    if _collated(scope):
+        return fallback
     if anchor is None or not hasattr(level.tree, "target_list"):
         return fallback
     shards = wanted(scope, anchor, context.cluster)
@@ -48,6 +48,30 @@ def plan_gather(context: Context, fallback: Federated) -> AnyPlan:
         return plan
     except (NotGathered, physical.Unfaithful):
         return fallback
+
+
+def locked_arms(context: Context) -> tuple[Gather, tuple[Shard, ...]]:
+    """SELECT ... FOR UPDATE with ORDER BY or LIMIT: `arm` is one shard's text (with HOLEs) and `combine` merges. Raises NotGathered."""
+    scope, level = context.scope, context.scope.top
+    if (
+        level is None
+        or not hasattr(level.tree, "target_list")
+        or scope.system_columns
+        or not _gatherable(scope)
+    ):
+        raise NotGathered
+    anchor = _anchor(scope, level)
+    if anchor is None or _aggregates(level) or _collated(scope):
+        raise NotGathered
+    none = Federated(sql="", groups=(), reads=())
+    return _with_arms(context, level, anchor, none, (), HOLE), wanted(scope, anchor, context.cluster)
+
+
+def _collated(scope: Scope) -> bool:
+    """Gathered values have lost their collation: ORDER BY, min and DISTINCT would differ."""
+    return any(
+        column.collated for one in scope.relations if one.table is not None for column in one.table.columns
+    )
 
 
 def _shard_by_shard(text: Text, shards: tuple[Shard, ...]) -> tuple[tuple[GroupId, str], ...]:

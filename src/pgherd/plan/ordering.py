@@ -162,6 +162,7 @@ def _limit(source: Tree, arm: Any) -> None:
     if not count.WhichOneof("node"):
         arm.ClearField("limit_count")
         arm.ClearField("sort_clause")
+        arm.limit_option = pb.LIMIT_OPTION_DEFAULT
         return
     if offset.WhichOneof("node") and not _is_null(count):
         both = combining.expression("CAST(1 AS bigint) + CAST(1 AS bigint)")

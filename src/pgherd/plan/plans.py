@@ -154,12 +154,14 @@ class Gather(Plan):
 class Scatter(Plan):
     """A write that each of `shards` carries out for its own rows; counts are summed, RETURNING rows concatenated.
 
-    `reads`: the groups whose rows it reads over `global.*` on the way.
+    `reads`: the groups whose rows it reads over `global.*` on the way. `combine`, `combine_params`: as in Gather, for locking reads.
     """
 
     text: Text
     shards: tuple[ShardId, ...]
     reads: tuple[GroupId, ...] = ()
+    combine: str | None = None
+    combine_params: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pgherd.catalog.model import GroupId
 from pgherd.errors import Refused
 from pgherd.plan import gather, physical
+from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.dependents import with_dependents
-from pgherd.plan.plans import AnyPlan, Federated, OneGroup, Scatter, Single
+from pgherd.plan.plans import AnyPlan, Federated, OneGroup, Scatter, Single, Text
 from pgherd.plan.prune import all_wanted, bound_to, fixed_key, groups_of
 from pgherd.plan.scope import names_of
+from pgherd.sql.rewrite import pieces
 
-_LOCKS_HINT = "Name the shard key in WHERE, or leave out the locking clause, ORDER BY and LIMIT."
+_LOCKS_HINT = (
+    "Name the shard key in WHERE, or lock the rows of one table, or of tables joined on the shard key."
+)
 
 
 def plan_select(context: Context) -> AnyPlan:
@@ -92,11 +96,23 @@ def _lock_everywhere(context: Context) -> Scatter:
     anchor = next(iter(context.scope.distributed))
     simple = level is not None and gather.concatenates(context, level, anchor)
     if not simple or not all(bound_to(context.scope, one, anchor) for one in context.scope.distributed):
-        raise Refused(
-            "FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT
-        )
+        return _lock_and_merge(context)
     shards = tuple(shard.id for shard in all_wanted(context.scope, context.cluster))
     text = physical.shard_text(context.text, context.scope)
     return Scatter(
         why="rows are locked in every shard that may hold them", write=True, text=text, shards=shards
     )
+
+
+def _lock_and_merge(context: Context) -> Scatter:
+    """With ORDER BY or LIMIT each shard locks what may be in the answer: with LIMIT n, up to n rows of its own."""
+    try:
+        plan, wanted = gather.locked_arms(context)
+    except (NotGathered, physical.Unfaithful):
+        raise Refused(
+            "FOR UPDATE and FOR SHARE cannot lock rows of several groups in this form", hint=_LOCKS_HINT
+        ) from None
+    return Scatter(
+        why="rows are locked in every shard that may hold them, then merged", write=True, text=Text(pieces=pieces(plan.arm)),
+        shards=tuple(shard.id for shard in wanted), combine=plan.combine, combine_params=plan.combine_params,
+    )  # fmt: skip
