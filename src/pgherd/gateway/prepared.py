@@ -138,10 +138,30 @@ def _known(name: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Templated:
-    """A simple query's shape, whatever its literals are: a single-shard plan and how to write its text."""
+    """A simple query's shape, whatever its literals are: a single-shard plan and how to write its text.
+
+    `bindable`: its literals may travel as parameters of a prepared statement, which spares the server parsing and planning.
+    """
 
     prepared: Prepared
     skeleton: Skeleton
+    bindable: bool
+
+
+# After these words a number is a place or a count, not a value: ORDER BY 1 is not ORDER BY $1.
+_NOT_VALUES = re.compile(r"\b(?:order|group|limit|offset|fetch|distinct|window|over)\b", re.IGNORECASE)
+_INT4_MAX, _INT8_MAX = 2**31 - 1, 2**63 - 1
+_UNKNOWN, _INT4, _INT8, _NUMERIC = 0, 23, 20, 1700
+
+
+def literal_oid(raw: str) -> int:
+    """The type that PostgreSQL gives to a literal as it is written: a parameter of that type means the same."""
+    if raw[0] == "'":
+        return _UNKNOWN
+    if not raw.isdigit():
+        return _NUMERIC
+    number = int(raw)
+    return _INT4 if number <= _INT4_MAX else _INT8 if number <= _INT8_MAX else _NUMERIC
 
 
 class PathPlans:
@@ -216,4 +236,4 @@ class PathPlans:
         plan = prepared.plan
         if not isinstance(plan, Single) or not prepared.fast:
             return None
-        return Templated(prepared, Skeleton(plan.text))
+        return Templated(prepared, Skeleton(plan.text), _NOT_VALUES.search(shape) is None)

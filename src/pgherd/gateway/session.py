@@ -18,10 +18,11 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.stale import stale_code
 from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.gateway import wire
-from pgherd.gateway.prepared import PathPlans, Prepared, Target
+from pgherd.gateway.prepared import PathPlans, Prepared, Target, literal_oid
 from pgherd.gateway.present import present
 from pgherd.gateway.state import TransactionState
 from pgherd.plan.plans import OneGroup, Param, Single
+from pgherd.plan.template import Literal
 
 PARSE_COMPLETE = b"1\x00\x00\x00\x04"
 READY = {"I": b"Z\x00\x00\x00\x05I", "T": b"Z\x00\x00\x00\x05T", "E": b"Z\x00\x00\x00\x05E"}
@@ -29,6 +30,10 @@ _D = b"D\x00\x00\x00\x06P\x00"
 _E = b"E\x00\x00\x00\x09\x00"
 # What may follow a Bind on the fast path: Describe or not, one Execute (all rows, or one as asyncpg's fetchrow), Sync.
 SUFFIXES = frozenset(d + _E + n.to_bytes(4, "big") + SYNC for d in (b"", _D) for n in (0, 1))
+_RUN = _D + _E + b"\0\0\0\0" + SYNC
+# What the answers to Parse, Bind and Describe add to those that a simple query has.
+_NOT_SIMPLE = frozenset(b"12n")
+_PLAIN_SIMPLE = PLAIN - _NOT_SIMPLE
 _SHORT = Struct(">h").unpack_from
 PLAIN_BUT_TAG = PLAIN - frozenset(b"C")
 _BEGIN = frozenset({b"BEGIN", b"begin", b"BEGIN;", b"begin;"})
@@ -199,28 +204,42 @@ class ClientSession(TransactionState):
             return False
         text = data[5 : end - 1]
         prepared = plans.by_text.get(text)
-        query: bytes
+        tail = b""
         if prepared is not None:
             plan = prepared.plan
-            if type(plan) is OneGroup:
-                target = self._group_target(prepared, plan)
-                query = target.query
-            else:
+            if type(plan) is not OneGroup:
                 return False
+            target = self._group_target(prepared, plan)
         elif text in _BEGIN or text in _COMMIT:
             return self._fast_control(text)
         else:
             found = self._templated(plans, text)
             if found is None:
                 return False
-            prepared, target, query = found
+            prepared, target, tail = found
         lent = self._fast_lend(target.group, prepared)
         if lent is None:
             return False
         link, before = lent
         self.fast_name = b""
         self.fast_write = prepared.plan.write
-        self._fast_start(link, before + query, target, data[:end], NOTHING, before)
+        if tail:
+            return self._send_literals(link, target, tail, data[:end], before)
+        self._fast_start(link, before + target.query, target, data[:end], NOTHING, before)
+        return True
+
+    def _send_literals(
+        self, link: ServerLink, target: Target, tail: bytes, unit: bytes, before: bytes
+    ) -> bool:
+        """A simple query as a prepared statement, its literals as parameters; the client sees a simple answer."""
+        name = target.name
+        made = b""
+        if name not in link.prepared:
+            made = link.remember(name) + target.parse
+            self.fast_name = name
+        size = len(tail) + 6 + len(name)
+        bind = b"".join((before, made, b"B", size.to_bytes(4, "big"), b"\0", name, b"\0", tail, _RUN))
+        self._fast_start(link, bind, target, unit, _NOT_SIMPLE, before)
         return True
 
     def _templated(self, plans: PathPlans, text: bytes) -> tuple[Prepared, Target, bytes] | None:
@@ -247,9 +266,13 @@ class ClientSession(TransactionState):
             return None
         if shard is None:
             return None
+        prepared = known.prepared
+        prepared.uses += 1
+        if known.bindable and prepared.uses > 2:
+            typed = plans.prepare(shape[0], tuple([literal_oid(literal.raw) for literal in literals]))
+            return typed, typed.shard_target(shard.group, shard.id), bound_literals(literals)
         sql = known.skeleton.render(shard.id, literals)
-        query = wire.query(sql)
-        return known.prepared, Target(shard.group, shard.id, sql, b"", b"", b"", query), query
+        return prepared, Target(shard.group, shard.id, sql, b"", b"", b"", wire.query(sql)), b""
 
     def _fast_lend(self, group: GroupId, prepared: Prepared) -> tuple[ServerLink, bytes] | None:
         """A connection that is ready now, and what to send before the statement; None: the worker must see to it."""
@@ -295,6 +318,7 @@ class ClientSession(TransactionState):
             self,
             self._fast_done,
             drop=drop,
+            plain=PLAIN if drop is not _NOT_SIMPLE else _PLAIN_SIMPLE,
             hold=_hold_stale if self.tx is None else None,
             rewrite=lambda fields: wire.error_response(
                 present(fields if tx is None else tx.told(fields), target.sql)
@@ -396,6 +420,16 @@ def unknown_outcome(lost: PgherdError) -> OutcomeUnknown:
 
 def _hold_stale(fields: dict[str, str]) -> bool:
     return stale_code(fields.get("C", ""), fields.get("M", ""), fields.get("s", ""))
+
+
+def bound_literals(literals: tuple[Literal, ...]) -> bytes:
+    """The body of a Bind message after its names: these literals' values as text, results as text."""
+    parts = [b"\0\0", len(literals).to_bytes(2, "big")]
+    for literal in literals:
+        value = literal.text.encode()
+        parts += (len(value).to_bytes(4, "big"), value)
+    parts.append(b"\0\0")
+    return b"".join(parts)
 
 
 def bound_value(data: bytes, tail: int, number: int) -> tuple[int, bytes] | None:
