@@ -16,7 +16,17 @@ from typing import cast
 
 from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
-from pgherd.backend.units import ERROR, PARAMETER_STATUS, READY, Collector, CopyOut, Framed, Unit, ready
+from pgherd.backend.units import (
+    ERROR,
+    PARAMETER_STATUS,
+    READY,
+    Collector,
+    CopyOut,
+    Framed,
+    Unit,
+    error_fields,
+    ready,
+)
 from pgherd.catalog.model import GroupId, Node
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.engine.params import BoundParams
@@ -28,6 +38,7 @@ COPY_DONE = b"c\x00\x00\x00\x04"
 DESCRIBE_PORTAL = b"D\x00\x00\x00\x06P\x00"
 EXECUTE_ALL = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
 PREPARED_MAX = 500  # named statements kept on one server connection
+_TIMEOUTS = frozenset({"25P03", "25P04"})
 COPY_CHUNK_BYTES = 64 * 1024
 
 
@@ -68,6 +79,14 @@ class Credentials:
         return f"Credentials(user={self.user!r})"
 
 
+class Timeout(GroupDown):
+    """The server ended the connection because a timeout of the session's own had passed."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields.get("M", "the server ended the connection"))
+        self.sqlstate = fields["C"]  # type: ignore[misc]  # idle_in_transaction_session_timeout, transaction_timeout
+
+
 class ServerLink(asyncio.Protocol):
     """See the module. Used by one session at a time; `owner` says which."""
 
@@ -89,6 +108,7 @@ class ServerLink(asyncio.Protocol):
         self.on_close: Callable[[ServerLink], None] | None = None
         self.on_writable: Callable[[bool], None] | None = None
         self.idle_since = 0.0
+        self.farewell: dict[str, str] | None = None  # the server's last error, a fatal one
         self.turns = 0  # units ended so far
         self._units: deque[Unit] = deque()
         self._rest = bytearray()
@@ -146,11 +166,16 @@ class ServerLink(asyncio.Protocol):
             return pos
         if data[pos] == 0x53:
             self.parameter_status(data, pos, end)
+        elif data[pos] == ERROR:
+            self.farewell = error_fields(data, pos, end)
         elif data[pos] in b"AN" and self.on_notice is not None:
             self.on_notice(data[pos:end])
         return end
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.farewell is not None and self.farewell.get("C") in _TIMEOUTS:
+            self._fail(Timeout(self.farewell))
+            return
         self._fail(
             GroupDown(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})")
         )

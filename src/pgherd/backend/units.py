@@ -192,6 +192,7 @@ class Relay(Unit):
         if kind == ERROR:
             self.error = error_fields(data, pos, end)
             if self.error.get("V") in ("FATAL", "PANIC"):
+                link.farewell = self.error
                 return b""  # the server's farewell: the lost connection is what the client hears of
             if self.hold is not None and (self.hold_late or not self.forwarded) and self.hold(self.error):
                 self.held = True
@@ -315,7 +316,7 @@ class Collector(Framed):
             self.description = data[pos:end]
             self.rows = []
         elif kind == ERROR:
-            self.error = error_fields(data, pos, end)
+            self.error = link.farewell = error_fields(data, pos, end)
             if self.copying is not None and not self.copying.done():
                 self.copying.set_result(False)
         elif kind == PARAMETER_DESCRIPTION:

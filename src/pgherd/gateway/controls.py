@@ -139,7 +139,7 @@ class Controls:
             return
         isolation, modes, read_only = tx.isolation, tx.modes, tx.read_only
         changed = session.local_map is not None
-        await self._close_cursors()
+        await self.close_cursors()
         tag = "ROLLBACK"
         try:
             if plan.action == "commit":
@@ -340,7 +340,7 @@ class Controls:
         session = self.session
         if plan.name is None:
             session.cursors.clear()
-            await self._close_cursors()
+            await self.close_cursors()
             self._tag("CLOSE CURSOR ALL")
             return
         await self.runner.relay(self.cursor_link(plan.name), plan.sql, params, mode)
@@ -349,9 +349,10 @@ class Controls:
             if (
                 not session.cursors
             ):  # a plain COMMIT may end it quickly then: nothing shall stay open behind it
-                await self._close_cursors()
+                await self.close_cursors()
 
-    async def _close_cursors(self) -> None:
+    async def close_cursors(self) -> None:
+        """End the windows of cursors over groups; those on a branch end with it."""
         stack, self._stack = self._stack, None
         if stack is not None:
             try:

@@ -167,6 +167,7 @@ class Runner:
             return
         changed = session.local_map is not None
         tag = "ROLLBACK"
+        await self.controls.close_cursors()
         try:
             tx.failed = session.failed
             tag = await tx.commit()
@@ -181,6 +182,7 @@ class Runner:
         """Roll back the transaction of this unit, if it had one of its own."""
         session = self.session
         if session.tx is not None and session.implicit:
+            await self.controls.close_cursors()
             await session.tx.rollback()
             session.state = session.state_before
             session.finish_transaction()

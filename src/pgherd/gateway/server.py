@@ -334,6 +334,15 @@ class Gateway:
     def abandon(self, session: ClientSession) -> None:
         """The client went away in the middle of a statement: cancel it; `ended` follows."""
         self.cancel_session(session)
+        self._spawn(self._abandoned(session))
+
+    async def _abandoned(self, session: ClientSession) -> None:
+        """What the statement does next on its way must be cancelled as well, or come to its end."""
+        pause = 0.1
+        while session.busy and session.pid in self.sessions:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+            self.cancel_session(session)
 
     def ended(self, session: ClientSession) -> None:
         """A client has gone and nothing of it is under way: roll back, and forget it."""
@@ -342,9 +351,15 @@ class Gateway:
         for link in session.pinned.values():
             link.close()
         session.pinned.clear()
+        self._spawn(self._let_go(session))
+
+    async def _let_go(self, session: ClientSession) -> None:
+        """End what a client that has gone left open: its transaction, and the windows that its cursors read."""
         tx, session.tx = session.tx, None
+        if session.worker is not None:
+            await session.worker.runner.controls.close_cursors()
         if tx is not None:
-            self._spawn(tx.rollback())
+            await tx.rollback()
 
     async def greeting(self, session: ClientSession) -> dict[str, str]:
         """What to tell a client about its session; checks that its role may log in and its settings are valid."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.state import switch_sql
 from pgherd.catalog.model import GroupId
-from pgherd.errors import GroupDown
+from pgherd.errors import Cancelled, GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.transport import ClientTransport
 
@@ -93,6 +93,9 @@ class TransactionState(ClientTransport):
             await link.run(switch_sql(before, state))
             link.applied = state
         self.lent(link)
+        if self.closing:
+            self.give_back(link)
+            raise Cancelled("the client went away")
         return link
 
     def _is_branch(self, link: ServerLink) -> bool:
