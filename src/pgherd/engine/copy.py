@@ -88,6 +88,7 @@ class LineDivider:
         self._batch_cut = batch_cut(target, self._piles, shape.null)
         if self._batch_cut is not None:  # it is hardly slower than remembering, and learning is much slower
             self._remembered_max = min(remembered_max, 2_000)
+            self._known = self._short_cut or self._known
         self._pick: Callable[[Sequence[Any]], Any] = itemgetter(*target.positions)
         self._single = len(target.positions) == 1
         self._count = max(target.positions) + 1

@@ -26,7 +26,9 @@ class Records:
         "_kept",
         "_open",
         "_shape",
+        "_special",
         "_tail",
+        "_text",
         "crlf",
         "ended",
         "special",
@@ -34,6 +36,8 @@ class Records:
 
     def __init__(self, shape: Shape, bytes_max: int = RECORD_BYTES_MAX) -> None:
         self._shape = shape
+        self._special = shape.special
+        self._text = shape.format == "text"
         self._bytes_max = bytes_max
         self._tail: list[bytes] = []  # pieces of a line whose end has not come
         self._open: list[bytes] = []  # whole lines of a record that goes on
@@ -55,16 +59,17 @@ class Records:
         if self.ended or cut < 0:
             self._keep(self._tail, data)
             return []
-        block = b"".join([*self._tail, data[:cut]])
+        block = b"".join([*self._tail, data[:cut]]) if self._kept else data[:cut]
         self._tail = [data[cut + 1 :]]
         records = block.split(b"\n")
-        self.special = bool(self._open) or self._shape.special in block
-        if self.special or (self._shape.format == "text" and (b"\\\n" in block or block.endswith(b"\\"))):
+        text, backslash = self._text, b"\\" in block  # one byte is found many times faster than two
+        self.special = bool(self._open) or ((backslash or not text) and self._special in block)
+        if self.special or (text and backslash and (b"\\\n" in block or block.endswith(b"\\"))):
             records = self._joined(records)
         if records and not self._checked:
             self._check_line_ends(records[0])
         self._kept = len(self._tail[0]) + sum(map(len, self._open))
-        return self._before_marker(records) if b"\\." in block else records
+        return self._before_marker(records) if backslash and b"\\." in block else records
 
     def close(self) -> list[bytes]:
         """The last record, if the stream did not end in a newline. Raises BadCopy."""

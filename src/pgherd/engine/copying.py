@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
 
-from pgherd.catalog.model import GroupId, Shard, ShardId
+from pgherd.catalog.model import GroupId, ShardId
 from pgherd.engine.copy import CopyJoiner, copy_divider
 from pgherd.engine.copy_binary import TRAILER
 from pgherd.engine.link import Link
 from pgherd.engine.work import Work, side_by_side
 from pgherd.plan.plans import CopyIn, CopyOut
 
-WAITING = 4  # pieces that wait for a group at most, before the reader is held back
+DUE = 16  # a sixteenth of what may wait for a group is worth a COPY
+SLICE = 128 * 1024  # bytes divided at once: meanwhile nobody else has a turn
+WAIT: Final = ShardId(-1)  # no pile is worth a COPY yet
 
 
 async def copy_in(plan: CopyIn, chunks: AsyncIterator[bytes], work: Work) -> int:
@@ -35,54 +38,93 @@ def copy_sql(plan: CopyIn, shard: ShardId | None = None) -> str:
 
 
 class Stream:
-    """What goes to one group: a queue of pieces, and the task that copies them in.
+    """What goes to one group: a pile of rows for each of its shards, and the task that copies them in.
 
-    After an error it swallows the rest, so that nobody waits for it in vain; `ended` raises the error.
+    Whenever the group is ready for more, its largest pile goes next, so that it never waits for a pile to become full.
+    After an error the stream swallows the rest, so that nobody waits for it in vain; `ended` raises the error.
     """
 
-    def __init__(self, plan: CopyIn, link: Link) -> None:
+    def __init__(self, plan: CopyIn, link: Link, bytes_max: int) -> None:
         self.rows = 0
         self.error: Exception | None = None
+        self.preamble = b""
         self._plan = plan
         self._link = link
-        self._queue: asyncio.Queue[tuple[ShardId | None, bytes] | None] = asyncio.Queue(WAITING)
-        self._next: tuple[ShardId | None, bytes] | None = None
+        self._bytes_max = bytes_max  # what waits at most, in all piles
+        self._due_bytes = bytes_max // DUE  # what is worth a COPY
+        self._piles: dict[ShardId | None, list[bytes]] = {}
+        self._sizes: dict[ShardId | None, int] = {}
+        self._held = 0
+        self._over = False
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
         self._seen: set[ShardId | None] = set()
-        self.preamble = b""
         self.task = asyncio.create_task(self._run())
 
     async def put(self, shard: ShardId | None, data: bytes) -> None:
         """More of a shard's stream. Waits while the group is behind."""
-        await self._queue.put((shard, data))
+        if self.error is not None:
+            return
+        self._piles.setdefault(shard, []).append(data)
+        self._sizes[shard] = self._sizes.get(shard, 0) + len(data)
+        self._held += len(data)
+        self._more.set()
+        while self._held >= self._bytes_max and self.error is None:
+            self._room.clear()
+            await self._room.wait()
 
     async def ended(self) -> int:
         """End the stream; the number of rows. Raises what the group refused."""
-        await self._queue.put(None)
+        self._over = True
+        self._more.set()
         await self.task
         if self.error is not None:
             raise self.error
         return self.rows
 
     async def _run(self) -> None:
-        self._next = await self._queue.get()
         try:
-            while self._next is not None:
-                shard = self._next[0]
+            while self._piles or not self._over:
+                shard = self._due()
+                if shard == WAIT:
+                    self._more.clear()
+                    await self._more.wait()
+                    continue
                 self.rows += await self._link.copy_in(copy_sql(self._plan, shard), self._pieces(shard))
                 self._seen.add(shard)
         except Exception as error:
             self.error = error
-            while self._next is not None:
-                self._next = await self._queue.get()
+        finally:
+            self._piles.clear()
+            self._room.set()
+
+    def _due(self) -> ShardId | None:
+        """The shard that is worth a COPY now, or WAIT."""
+        if not self._piles:
+            return WAIT
+        largest = max(self._sizes, key=self._sizes.__getitem__)
+        worth = self._sizes[largest] >= self._due_bytes or self._held >= self._bytes_max
+        return largest if worth or self._over or largest is None else WAIT
 
     async def _pieces(self, shard: ShardId | None) -> AsyncIterator[bytes]:
+        """The shard's pile, and what comes meanwhile; it ends when another shard's pile is larger, and due."""
         if shard in self._seen and self.preamble:
             yield self.preamble
-        while self._next is not None and self._next[0] == shard:
-            yield self._next[1]
-            self._next = await self._queue.get()
+        while (due := self._due()) == WAIT or due == shard:
+            if shard in self._piles:
+                yield self._taken(shard)
+            elif self._over:
+                break
+            else:
+                self._more.clear()
+                await self._more.wait()
         if self._plan.format == "binary" and shard is not None:
             yield TRAILER
+
+    def _taken(self, shard: ShardId | None) -> bytes:
+        self._held -= self._sizes.pop(shard)
+        self._room.set()
+        return b"".join(self._piles.pop(shard))
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +147,7 @@ async def _whole(plan: CopyIn, groups: tuple[GroupId, ...], chunks: AsyncIterato
     streams: dict[GroupId, Stream] = {}
     async with _streams(streams):
         for group in groups:
-            streams[group] = Stream(plan, await work.tx.branch(group))
+            streams[group] = Stream(plan, await work.tx.branch(group), work.bounds.copy_bytes)
             await streams[group].put(
                 None, b""
             )  # an empty file is a COPY of no rows, and may still be refused
@@ -128,56 +170,35 @@ async def _divided(plan: CopyIn, chunks: AsyncIterator[bytes], work: Work) -> in
     """Every row to its shard."""
     keyspace = work.map.keyspace_of(plan.table)
     divider = copy_divider(plan, keyspace)
-    piles = Piles(keyspace.by_id, work.bounds.copy_bytes)
     streams: dict[GroupId, Stream] = {}
 
-    async def send(ready: list[tuple[Shard, bytes]]) -> None:
-        for shard, data in ready:
-            stream = streams.get(shard.group)
+    async def send(divided: dict[ShardId, bytes]) -> None:
+        for shard, data in divided.items():
+            group = keyspace.by_id[shard].group
+            stream = streams.get(group)
             if stream is None:
-                stream = streams[shard.group] = Stream(plan, await work.tx.branch(shard.group))
+                stream = streams[group] = Stream(plan, await work.tx.branch(group), work.bounds.copy_bytes)
             stream.preamble = divider.preamble
-            await stream.put(shard.id, data)
+            await stream.put(shard, data)
 
     async with _streams(streams):
-        async for chunk in chunks:
-            await send(piles.add(divider.feed(chunk)))
+        async for chunk in _slices(chunks):
+            await send(divider.feed(chunk))
             if any(stream.error is not None for stream in streams.values()):
                 break
         else:
             last = divider.close()
-            await send(piles.rest({} if plan.format == "binary" else last))
+            await send({} if plan.format == "binary" else last)
         counts = await _ended(streams, work)
     return sum(counts.values())
 
 
-class Piles:
-    """Rows that wait for their shard's turn: small pieces of a shard go together."""
-
-    def __init__(self, shards: dict[ShardId, Shard], bytes_max: int) -> None:
-        self._shards = shards
-        self._bytes_max = bytes_max
-        self._held: dict[ShardId, list[bytes]] = {}
-        self._sizes: dict[ShardId, int] = {}
-
-    def add(self, divided: dict[ShardId, bytes]) -> list[tuple[Shard, bytes]]:
-        """Take more rows; answers what is due."""
-        ready: list[tuple[Shard, bytes]] = []
-        for shard, data in divided.items():
-            self._held.setdefault(shard, []).append(data)
-            self._sizes[shard] = self._sizes.get(shard, 0) + len(data)
-            if self._sizes[shard] >= self._bytes_max:
-                ready.append(self._take(shard))
-        return ready
-
-    def rest(self, divided: dict[ShardId, bytes]) -> list[tuple[Shard, bytes]]:
-        """The last rows, and everything that still waits."""
-        ready = self.add(divided)
-        return [*ready, *(self._take(shard) for shard in list(self._held))]
-
-    def _take(self, shard: ShardId) -> tuple[Shard, bytes]:
-        del self._sizes[shard]
-        return self._shards[shard], b"".join(self._held.pop(shard))
+async def _slices(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Large chunks in slices; between them the groups' streams have their turn."""
+    async for chunk in chunks:
+        for at in range(0, len(chunk), SLICE):
+            yield chunk[at : at + SLICE] if len(chunk) > SLICE else chunk
+            await asyncio.sleep(0)
 
 
 async def copy_out(plan: CopyOut, work: Work) -> AsyncIterator[bytes]:

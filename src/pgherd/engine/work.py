@@ -26,13 +26,14 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Sizes that no statement exceeds. `batch_rows` and `batch_bytes` bound one divided INSERT's text."""
+    """Sizes that no statement exceeds. `batch_rows` and `batch_bytes` bound one divided INSERT's text; `copy_bytes` what
+    waits for one group during a COPY."""
 
     parallel: int = 16
     batch_rows: int = 2_000
     batch_bytes: int = 1_000_000
     held_rows: int = 1_000_000
-    copy_bytes: int = 1_000_000
+    copy_bytes: int = 4_000_000
 
 
 def no_notice(text: str) -> None:

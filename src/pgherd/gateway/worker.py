@@ -147,8 +147,14 @@ class Worker:
         return len(pending) >= 5 and pending[0] == _SYNC
 
     async def copy_chunks(self) -> AsyncIterator[bytes]:
-        """The payloads of the client's CopyData until CopyDone. Raises when it sends CopyFail or goes away."""
+        """The payloads of the client's CopyData until CopyDone, those that are here joined (libpq sends one for each row).
+
+        Raises when the client sends CopyFail or goes away.
+        """
         while True:
+            if data := self._copy_data():
+                yield data
+                continue
             frame = await self.next_frame()
             if frame is None:
                 raise Cancelled("the client went away during COPY")
@@ -161,6 +167,24 @@ class Worker:
                 raise Cancelled(f"COPY from stdin failed: {wire.read_cstring(body)}")
             elif kind not in b"HS":
                 raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
+
+    def _copy_data(self) -> bytes:
+        """The payloads of the whole CopyData messages that are here."""
+        session = self.session
+        pending, pos = session.pending, 0
+        payloads: list[bytes] = []
+        while len(pending) - pos >= 5 and pending[pos] == 0x64:
+            length = LENGTH(pending, pos + 1)[0]
+            end = pos + 1 + length
+            if not 4 <= length <= session.gateway.settings.message_max or end > len(pending):
+                break
+            payloads.append(pending[pos + 5 : end])
+            pos = end
+        if pos:
+            del pending[:pos]
+            if session.paused and len(pending) < 100_000:
+                session.unpause()
+        return b"".join(payloads)
 
     # ---- simple ----------------------------------------------------------------------------------------
 
