@@ -5,8 +5,9 @@ Retries here are those that nobody can notice: the map was old, nothing had been
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pgherd.transaction.coordinator import Transaction
 
 RETRIES = 3
+WAIT_IN_TRANSACTION_S = 0.5
 _NO_ROWS_FORMATS: tuple[int, ...] = ()
 
 
@@ -105,8 +107,9 @@ class Runner:
             )
         fresh = session.tx is None
         session.tainted = prepared.taints or (session.tainted and not fresh)
-        if fresh:
-            await session.gateway.settled()
+        await self._settled(prepared.plan)
+        if prepared.plans is not session.plans:  # it waited, and a table may now lie elsewhere
+            prepared = await self.prepare(prepared.sql, prepared.oids)
         for left in range(RETRIES, -1, -1):
             try:
                 await self._once(prepared, params, mode)
@@ -117,6 +120,24 @@ class Runner:
                 await self.abort_implicit()
                 await self._renew(error)
                 prepared = await self.prepare(prepared.sql, prepared.oids)
+
+    async def _settled(self, plan: Plan) -> None:
+        """Wait while the map is being changed: a statement that meets its table half way would find it empty.
+
+        A transaction may hold what the change waits for: it waits once, and not for ever.
+        """
+        session = self.session
+        gateway = session.gateway
+        if not gateway.changing:
+            return
+        tx = session.tx
+        if tx is None or not tx.branches:
+            await gateway.settled()
+        elif session.waited is not tx and isinstance(plan, OneGroup) and plan.group is not None:
+            session.waited = tx
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_IN_TRANSACTION_S):
+                    await gateway.settled()
 
     async def _renew(self, error: PgherdError) -> None:
         """The map after a sign that it is old; if it was not, the error was the user's own."""

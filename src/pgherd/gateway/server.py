@@ -270,7 +270,7 @@ class Gateway:
         try:
             deadline = self.loop.time() + DRAIN_S
             while self.loop.time() < deadline and any(  # noqa: ASYNC110 the query path keeps no books for this
-                other.busy and other.tx is None and other is not session and other.active
+                other.busy and other.tx is None and other is not session and (other.active or other.fast_link)
                 for other in self.sessions.values()
             ):
                 await asyncio.sleep(0.002)

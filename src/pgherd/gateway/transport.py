@@ -34,7 +34,7 @@ class ClientTransport(asyncio.Protocol):
         "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "marks", "named", "need",
         "next_slow", "options", "out", "paused", "pending", "pid", "pinned", "planned_for", "plans", "portals", "secret",
         "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
-        "tx_plain", "user", "waiting", "worker", "writable",
+        "tx_plain", "user", "waited", "waiting", "worker", "writable",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, startup: Startup) -> None:
@@ -64,6 +64,7 @@ class ClientTransport(asyncio.Protocol):
         self.active: set[ServerLink] = set()
         self.tx: Transaction | None = None
         self.tx_plain = True
+        self.waited: Transaction | None = None  # the transaction that has waited for a change of the map
         self.local_map: ClusterMap | None = None
         self.marks: list[tuple[str, SessionState, SessionState | None]] = []  # settings at each savepoint
         self.tainted = False  # a statement may have changed settings behind our back, as functions can
