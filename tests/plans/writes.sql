@@ -827,3 +827,39 @@ delete from orders where (last_name, id) in (select last_name, id from orders or
 --       shards: [1, 2, 3]
 --       rows: False
 --   rows: False
+
+insert into users (last_name, id) values ('a', 1), ('z', 2) on conflict (last_name, id) do update set age = (select count(*) from settings) returning id
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: INSERT
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT count(*) FROM settings
+--   inner:
+--     InsertRows: its rows are divided by shard key
+--       write: True
+--       tag: INSERT
+--       head: INSERT INTO shard_?.users (last_name, id) VALUES
+--       rows_: {'row': "('a', 1)", 'key': ["'a'"]}
+--       rows_: {'row': "('z', 2)", 'key': ["'z'"]}
+--       tail: [' ', 'ON CONFLICT (last_name, id) DO UPDATE SET age = (SELECT * FROM pgherd.source(1)) RETURNING id']
+--       keyspace: 1
+--       table: public.users
+
+update users set (age, email) = (select 1, value from settings limit 1) where id = 5
+-- Supplied: what it reads in other groups is fetched first
+--   write: True
+--   tag: UPDATE
+--   source 1:
+--     OneGroup: single tables, catalogs or session functions: group 0
+--       tag: SELECT
+--       sql: SELECT 1, value FROM settings LIMIT 1
+--   inner:
+--     Scatter: the rows may lie in any of these shards
+--       write: True
+--       tag: UPDATE
+--       text: UPDATE shard_?.users SET (age, email) = (SELECT * FROM pgherd.source(1)) WHERE id = 5
+--       shards: [1, 2, 3]
+--       rows: False
+--   rows: False

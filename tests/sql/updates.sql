@@ -214,15 +214,3 @@ WITH n AS (SELECT id FROM users WHERE age > 30) UPDATE events SET kind = 'cte' F
 WITH n AS (SELECT user_id FROM banned) DELETE FROM orders USING n WHERE n.user_id = orders.user_id
 
 WITH n AS (SELECT last_name, id FROM users WHERE age > 30) DELETE FROM orders USING n WHERE n.last_name = orders.last_name AND n.id = orders.user_id
-
-TRUNCATE event_parts
-
-TRUNCATE orders, event_parts
-
-TRUNCATE events
-
-TRUNCATE users CASCADE
-
-TRUNCATE settings, banned RESTART IDENTITY
-
-TRUNCATE nowhere

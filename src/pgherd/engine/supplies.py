@@ -14,9 +14,22 @@ from pgherd.engine.route import locate_slowly
 from pgherd.engine.scatter import merging, shard_texts
 from pgherd.engine.work import Work, name_text, side_by_side
 from pgherd.errors import Refused, TooLarge
-from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Plan, Scatter, Single, Supplied, Text
+from pgherd.plan.plans import (
+    AnyPlan,
+    Expr,
+    Federated,
+    Gather,
+    InsertRow,
+    OneGroup,
+    Plan,
+    Scatter,
+    Single,
+    Supplied,
+    Text,
+)
 
 SUPPLIED_BYTES_MAX = 64 * 2**20
+_KEPT = frozenset({"why", "tag", "table"})
 _SOURCE = re.compile(r"pgherd\.source\((\d+)\)")
 
 
@@ -48,28 +61,28 @@ def _table_text(found: TextRows) -> str:
 
 
 def _filled(value: Any, rows: Mapping[int, str]) -> Any:
-    """A copy of a plan, or a part of one, with rows where the sources stand."""
+    """A plan, or a part of one, with rows where the sources stand. What holds none stays the same object: InsertRows needs that."""
     match value:
         case str():
-            return _SOURCE.sub(lambda found: rows.get(int(found[1]), found[0]), value)
+            return (
+                _SOURCE.sub(lambda found: rows.get(int(found[1]), found[0]), value)
+                if _SOURCE.search(value)
+                else value
+            )
         case tuple():
-            return tuple(_filled(one, rows) for one in value)  # type: ignore[reportUnknownVariableType]
+            parts = [_filled(one, rows) for one in value]  # type: ignore[reportUnknownVariableType]
+            same = all(new is old for new, old in zip(parts, value, strict=True))  # type: ignore[reportUnknownArgumentType]
+            return value if same else tuple(parts)  # type: ignore[reportUnknownVariableType]
         case Gather() if value.combine is not None and _SOURCE.search(value.combine):
             return _filled(value.fallback, rows)  # rows might hold what its texts' own holes are made of
-        case Plan() | Text():
-            names = [
-                field.name for field in dataclasses.fields(value) if field.name not in ("why", "tag", "table")
-            ]
-            return dataclasses.replace(value, **{name: _filled(getattr(value, name), rows) for name in names})
+        case Plan() | Text() | InsertRow() | Expr():
+            names = [field.name for field in dataclasses.fields(value) if field.name not in _KEPT]
+            parts = {name: _filled(getattr(value, name), rows) for name in names}
+            if all(part is getattr(value, name) for name, part in parts.items()):
+                return value
+            return dataclasses.replace(value, **parts)
         case _:
-            return _filled_part(value, rows)
-
-
-def _filled_part(value: Any, rows: Mapping[int, str]) -> Any:
-    if type(value).__module__ != Plan.__module__ or not dataclasses.is_dataclass(value):
-        return value
-    names = [field.name for field in dataclasses.fields(value)]
-    return dataclasses.replace(value, **{name: _filled(getattr(value, name), rows) for name in names})  # type: ignore[type-var]
+            return value
 
 
 async def texts_of(plan: AnyPlan, params: Params, work: Work) -> TextRows:

@@ -99,6 +99,7 @@ class _Supplies:
             self._with = pb.WithClause()
             self._with.CopyFrom(tree.with_clause)
         self._columns = _Named(tree)
+        self._assigned = pb.Node()
         self.sources: list[Source] = []
 
     def all(self) -> None:
@@ -121,6 +122,13 @@ class _Supplies:
     def _walk(self, node: Tree) -> None:
         if is_a(node, "SubLink") and self._replaced(node.subselect):
             self._walk(node.testexpr)
+            return
+        if is_a(node, "MultiAssignRef") and node.colno > 1:
+            node.source.CopyFrom(self._assigned)  # (a, b) = (SELECT ...) is one query
+            return
+        if is_a(node, "MultiAssignRef"):
+            self._walk(node.source)
+            self._assigned.CopyFrom(node.source)
             return
         if is_a(node, "RangeSubselect") and self._replaced(node.subquery):
             return

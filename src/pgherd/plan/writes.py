@@ -16,6 +16,7 @@ from pgherd.plan.scope import Edge, Relation, Scope, Vertex
 from pgherd.plan.supplies import plan_supplied
 from pgherd.plan.values import Value
 from pgherd.sql.rewrite import HOLE
+from pgherd.sql.tree import find
 
 TAGS = {"insert_stmt": "INSERT", "update_stmt": "UPDATE", "delete_stmt": "DELETE", "merge_stmt": "MERGE"}
 _SPLIT_HINT = "Write it as several statements in one transaction, or name the shard key."
@@ -54,8 +55,12 @@ def _on_group_zero(context: Context, tag: str) -> OneGroup:
 
 def _plan_distributed(context: Context, tag: str) -> AnyPlan:
     statement = context.statement
-    if statement.kind == "insert_stmt" and inserts.must_divide(context):
-        return inserts.plan_insert(context)
+    if statement.kind == "insert_stmt":
+        fetched = plan_supplied(context, _before_tail(context), reads.plan_select, plan_write)
+        if fetched is not None:
+            return fetched
+        if inserts.must_divide(context):
+            return inserts.plan_insert(context)
     if not context.touches_zero and not context.needs_zero:
         plan = _single(context, tag)
         if plan is not None:
@@ -149,6 +154,17 @@ def _changes_key(scope: Scope, update: tuple[Relation, str, list[Edge]]) -> bool
     """Whether an assignment may change the column: anything but `key = key`."""
     target, column, edges = update
     return Vertex(target.number, column) not in edges
+
+
+def _before_tail(context: Context) -> set[int]:
+    """The relations of an INSERT that ON CONFLICT and RETURNING do not read: numbers."""
+    tree = context.statement.tree
+    tail = {
+        var.location
+        for part in (tree.on_conflict_clause, tree.returning_clause)
+        for var in find(part, "RangeVar")
+    }
+    return {one.number for one in context.scope.relations if one.at not in tail}
 
 
 def _local(context: Context) -> set[int]:
