@@ -59,6 +59,36 @@ _SCALARS = frozenset(
     "character varying", "double precision", "time without time zone", "time with time zone",
     "timestamp without time zone", "timestamp with time zone",
 }  # fmt: skip
+_PLAIN = frozenset(
+    f'"pg_catalog"."{name}"'
+    for name in [
+        "bool",
+        "bytea",
+        "cidr",
+        "date",
+        "float4",
+        "float8",
+        "inet",
+        "int2",
+        "int4",
+        "int8",
+        "interval",
+        "json",
+        "jsonb",
+        "macaddr",
+        "money",
+        "name",
+        "numeric",
+        "oid",
+        "text",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "timetz",
+        "uuid",
+        "varchar",
+    ]
+)  # the same, as the client names types
 _MODIFIER = re.compile(r"\([\d,]+\)")
 
 
@@ -88,7 +118,7 @@ def rows_text(arms: Sequence[TextRows]) -> str:
 
 def _carried(kind: str) -> str:
     bare = _MODIFIER.sub("", kind)
-    return bare if bare in _SCALARS else "text"
+    return bare if bare in _SCALARS or bare in _PLAIN else "text"
 
 
 async def federated(plan: Federated, params: Params, work: Work) -> Part:

@@ -38,7 +38,9 @@ async def supply(plan: Supplied, params: Params, work: Work) -> AnyPlan:
     rows: dict[int, str] = {}
     count = size = 0
     for source in plan.sources:
-        found = await texts_of(_filled(source.plan, rows), params.select(source.params), work)
+        found = await texts_of(
+            _bounded(_filled(source.plan, rows), work.bounds.held_rows), params.select(source.params), work
+        )
         if any("record" in kind for kind in found.types):
             raise Refused(
                 "a write over several shards cannot take anonymous rows from other tables",
@@ -53,6 +55,24 @@ async def supply(plan: Supplied, params: Params, work: Work) -> AnyPlan:
                 hint="Let the tables share a keyspace and join them on their shard keys; or write in several steps.",
             )
     return _filled(plan.inner, rows)
+
+
+def _bounded(plan: AnyPlan, rows_max: int) -> AnyPlan:
+    """A source that answers one row too many at most: what does not fit shall not be held first."""
+    before, behind = "SELECT * FROM (", f") AS pgherd_source LIMIT {rows_max + 1}"
+    match plan:
+        case Single():
+            first, *rest = plan.text.pieces
+            pieces = [before + first, *rest]
+            pieces[-1] += behind
+            return dataclasses.replace(plan, text=Text(pieces=tuple(pieces)))
+        case OneGroup() | Federated():
+            return dataclasses.replace(plan, sql=f"{before}{plan.sql}{behind}")
+        case Gather() if plan.combine is None:
+            arms = tuple((group, f"{before}{arm}{behind}") for group, arm in plan.arms)
+            return dataclasses.replace(plan, arm=f"{before}{plan.arm}{behind}", arms=arms)
+        case _:
+            return plan
 
 
 def _table_text(found: TextRows) -> str:
