@@ -181,8 +181,8 @@ copy (select count(*) from users) to stdout
 copy (select * from users where age > 5) to stdout with (format binary)
 -- CopyOut: each group answers for its own shards
 --   tag: COPY
---   arms: [0, 'COPY (SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND age > 5) to stdout with (format binary)']
---   arms: [1, 'COPY (SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND age > 5) to stdout with (format binary)']
+--   arms: [0, 'COPY (SELECT * FROM here.users WHERE age > 5 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END) to stdout with (format binary)']
+--   arms: [1, 'COPY (SELECT * FROM here.users WHERE age > 5 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END) to stdout with (format binary)']
 --   binary: True
 --   rows: False
 

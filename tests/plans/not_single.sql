@@ -30,91 +30,91 @@ select * from users where last_name in ('Abel', 'Adams')
 select * from users where last_name in ('Abel', 'Smith')
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND last_name IN ('Abel', 'Smith')
+--   arm: SELECT * FROM here.users WHERE last_name IN ('Abel', 'Smith') LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name in ('Abel', 'Smith')
 
 select * from users where last_name in ($1, $2)
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND last_name IN ($1, $2)
+--   arm: SELECT * FROM here.users WHERE last_name IN ($1, $2) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name in ($1, $2)
 
 select * from users where last_name = 'Abel' or last_name = 'Smith'
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND (last_name = 'Abel' OR last_name = 'Smith')
+--   arm: SELECT * FROM here.users WHERE last_name = 'Abel' OR last_name = 'Smith' LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = 'Abel' or last_name = 'Smith'
 
 select * from users where not last_name = 'Smith'
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND NOT last_name = 'Smith'
+--   arm: SELECT * FROM here.users WHERE NOT last_name = 'Smith' LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where not last_name = 'Smith'
 
 select * from users where lower(last_name) = 'smith'
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND lower(last_name) = 'smith'
+--   arm: SELECT * FROM here.users WHERE lower(last_name) = 'smith' LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where lower(last_name) = 'smith'
 
 select * from users where last_name = lower($1)
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND last_name = lower($1)
+--   arm: SELECT * FROM here.users WHERE last_name = lower($1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = lower($1)
 
 select * from users where last_name = email
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND last_name = email
+--   arm: SELECT * FROM here.users WHERE last_name = email LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = email
 
 select * from users where last_name = 'Smith' collate "C"
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND last_name = 'Smith' COLLATE "C"
+--   arm: SELECT * FROM here.users WHERE last_name = 'Smith' COLLATE "C" LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = 'Smith' collate "C"
 
 select * from events where id = 17.0
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.events WHERE pgherd.at_epoch(7) AND id = 17.0
+--   arm: SELECT * FROM here.events WHERE id = 17.0 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.events where id = 17.0
 
 select * from events where id = 'x'
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.events WHERE pgherd.at_epoch(7) AND id = 'x'
+--   arm: SELECT * FROM here.events WHERE id = 'x' LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.events where id = 'x'
 
 select * from events where id = 99999999999999999999
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.events WHERE pgherd.at_epoch(7) AND id = 99999999999999999999
+--   arm: SELECT * FROM here.events WHERE id = 99999999999999999999 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.events where id = 99999999999999999999
 
 select * from events where id::text = '5'
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.events WHERE pgherd.at_epoch(7) AND id::text = '5'
+--   arm: SELECT * FROM here.events WHERE id::text = '5' LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.events where id::text = '5'
 
 select * from events where id = any($1)
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.events WHERE pgherd.at_epoch(7) AND id = ANY($1)
+--   arm: SELECT * FROM here.events WHERE id = ANY($1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.events where id = any($1)
 
@@ -138,7 +138,7 @@ select * from visits where day = '2024-01-01' and shop > 700
 select * from visits where day = $1
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.visits WHERE pgherd.at_epoch(7) AND day = $1
+--   arm: SELECT * FROM here.visits WHERE day = $1 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.visits where day = $1
 
@@ -147,7 +147,7 @@ select * from visits where day = $1
 select * from users u left join orders o on o.last_name = u.last_name where o.note = 'x' and o.last_name = $1
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1
+--   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name WHERE o.note = 'x' AND o.last_name = $1 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users u left join global.orders o on o.last_name = u.last_name where o.note = 'x' and o.last_name = $1
 --   arms: [0, "SELECT * FROM shard_1.users u LEFT JOIN shard_1.orders o ON o.last_name = u.last_name WHERE pgherd.at_epoch(7) AND o.note = 'x' AND o.last_name = $1"]
@@ -156,7 +156,7 @@ select * from users u left join orders o on o.last_name = u.last_name where o.no
 select * from users u left join orders o on o.last_name = u.last_name and u.last_name = $1
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7)
+--   arm: SELECT * FROM here.users u LEFT JOIN here.orders o ON o.last_name = u.last_name AND u.last_name = $1 LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users u left join global.orders o on o.last_name = u.last_name and u.last_name = $1
 --   arms: [0, 'SELECT * FROM shard_1.users u LEFT JOIN shard_1.orders o ON o.last_name = u.last_name AND u.last_name = $1 WHERE pgherd.at_epoch(7)']
@@ -216,7 +216,7 @@ select * from users u where u.last_name = $1 and u.id in (select user_id from or
 select * from users where last_name = $1 or exists (select 1 from orders o where o.last_name = users.last_name and o.last_name = $1)
 -- Gather: each group answers for its own shards
 --   tag: SELECT
---   arm: SELECT * FROM here.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM here.orders o WHERE o.last_name = users.last_name AND o.last_name = $1))
+--   arm: SELECT * FROM here.users WHERE last_name = $1 OR EXISTS (SELECT 1 FROM here.orders o WHERE o.last_name = users.last_name AND o.last_name = $1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --   groups: [0, 1]
 --   fallback: select * from global.users where last_name = $1 or exists (select 1 from global.orders o where o.last_name = users.last_name and o.last_name = $1)
 --   arms: [0, 'SELECT * FROM shard_1.users WHERE pgherd.at_epoch(7) AND (last_name = $1 OR EXISTS (SELECT 1 FROM shard_1.orders o WHERE o.last_name = users.last_name AND o.last_name = $1))']

@@ -382,7 +382,7 @@ explain (analyze, format json) select count(*) from users
 --   inner:
 --     Gather: each group aggregates its own shards; their results are aggregated again
 --       tag: SELECT
---       arm: SELECT count(*) FROM here.users WHERE pgherd.at_epoch(7)
+--       arm: SELECT count(*) FROM here.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       combine: SELECT COALESCE(sum(p.c1), 0)::bigint AS count FROM {rows}
 --       fallback: select count(*) from global.users

@@ -280,7 +280,7 @@ insert into users (last_name, id) select email, id from users
 --   source:
 --     Gather: each group answers for its own shards
 --       tag: SELECT
---       arm: SELECT q.c1::text AS last_name, q.c2::bigint AS id FROM (SELECT email, id FROM here.users) q(c1, c2) WHERE pgherd.at_epoch(7)
+--       arm: SELECT q.c1::text AS last_name, q.c2::bigint AS id FROM (SELECT email, id FROM here.users) q(c1, c2) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       fallback: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id FROM (select email, id from global.users) AS q(c1, c2)
 --   table: public.users
@@ -295,7 +295,7 @@ insert into events (kind) select email from users
 --   source:
 --     Gather: each group answers for its own shards
 --       tag: SELECT
---       arm: SELECT q.c1::text AS kind, pgherd.next_id()::bigint AS id FROM (SELECT email FROM here.users) q(c1) WHERE pgherd.at_epoch(7)
+--       arm: SELECT q.c1::text AS kind, pgherd.next_id()::bigint AS id FROM (SELECT email FROM here.users) q(c1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       fallback: SELECT CAST(q.c1 AS text) AS kind, CAST((pgherd.next_id()) AS bigint) AS id FROM (select email from global.users) AS q(c1)
 --   table: public.events
@@ -409,7 +409,7 @@ update users set age = 1 where id in (select n from events)
 --   source 1:
 --     Gather: each group answers for its own shards
 --       tag: SELECT
---       arm: SELECT n FROM here.events WHERE pgherd.at_epoch(7)
+--       arm: SELECT n FROM here.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       fallback: SELECT n FROM global.events
 --   inner:
@@ -681,7 +681,7 @@ update orders set last_name = e.kind from events e where e.id = orders.user_id
 --   source 1:
 --     Gather: each group answers for its own shards
 --       tag: SELECT
---       arm: SELECT id, kind FROM here.events WHERE pgherd.at_epoch(7)
+--       arm: SELECT id, kind FROM here.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       fallback: SELECT id, kind FROM global.events
 --   inner:
@@ -703,7 +703,7 @@ update users set age = (select max(age) from users)
 --   source 1:
 --     Gather: each group aggregates its own shards; their results are aggregated again
 --       tag: SELECT
---       arm: SELECT max(age) FROM here.users WHERE pgherd.at_epoch(7)
+--       arm: SELECT max(age) FROM here.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       combine: SELECT max(p.c1) AS max FROM {rows}
 --       fallback: SELECT max(age) FROM global.users

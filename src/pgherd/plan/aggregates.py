@@ -12,7 +12,7 @@ from typing import Any
 import postgast.pg_query_pb2 as pb
 
 from pgherd.plan import combining, physical
-from pgherd.plan.combining import NotGathered, arm_column, expression, key_of
+from pgherd.plan.combining import Check, NotGathered, arm_column, expression, key_of
 from pgherd.plan.context import Context
 from pgherd.plan.naming import resolve
 from pgherd.plan.plans import Gather
@@ -25,8 +25,8 @@ _EXACT = frozenset({"smallint", "integer", "bigint", "numeric", "double precisio
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "%"})
 
 
-def plan_partial(context: Context, level: Level, arm: Any, base: Gather) -> Gather:
-    """The Gather for an aggregating SELECT. Raises NotGathered."""
+def plan_partial(context: Context, level: Level, arm: Any, base: Gather, check: Check) -> Gather:
+    """The Gather for an aggregating SELECT; `check` completes its arm. Raises NotGathered."""
     source = context.statement.tree
     combining.no_subqueries(*source.target_list, source.having_clause, *source.sort_clause)
     partial = _Partial(context.scope, level, source, arm)
@@ -34,6 +34,7 @@ def plan_partial(context: Context, level: Level, arm: Any, base: Gather) -> Gath
     partial.finish_arm()
     if not arm.target_list:
         raise NotGathered
+    check(arm)
     combine_params = combining.numbers_in(combine)
     combining.renumbered(combine, combine_params)
     arm_params = combining.numbers_in(arm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import postgast.pg_query_pb2 as pb
@@ -13,6 +14,9 @@ from pgherd.sql.tree import Tree, find, strings
 
 _ROWS = "pgherd__rows"
 _TYPE = re.compile(r"pgherd__t(\d+)")
+
+
+Check = Callable[[Any], None]
 
 
 class NotGathered(Exception):
@@ -69,6 +73,36 @@ def add_limits(source: Tree, into: Any) -> None:
         if getattr(source, name).WhichOneof("node"):
             getattr(into, name).CopyFrom(getattr(source, name))
     into.limit_option = source.limit_option
+
+
+def checked_at_once(arm: Any, epoch: int) -> None:
+    """Let an arm fail when it meets another epoch, in a LIMIT that is none: it is computed once for the whole arm, while in
+    WHERE it would be one more step for every row of every shard."""
+    if arm.limit_option == pb.LIMIT_OPTION_WITH_TIES:
+        checked_by_row(arm, epoch)
+        return
+    limit = expression(f"CASE WHEN pgherd.at_epoch({epoch}) THEN CAST(NULL AS bigint) END")
+    if arm.limit_count.WhichOneof("node"):
+        limit.case_expr.args[0].case_when.result.type_cast.arg.CopyFrom(arm.limit_count)
+    arm.limit_count.CopyFrom(limit)
+    arm.limit_option = pb.LIMIT_OPTION_COUNT
+
+
+def checked_by_row(arm: Any, epoch: int) -> None:
+    """Let an arm fail when it meets another epoch, in its WHERE: so it may be a part of a UNION ALL that the planner flattens."""
+    check = expression(f"pgherd.at_epoch({epoch})")
+    if not arm.where_clause.WhichOneof("node"):
+        arm.where_clause.CopyFrom(check)
+        return
+    both = pb.Node()
+    both.bool_expr.boolop = pb.AND_EXPR
+    both.bool_expr.args.append(check)
+    where = arm.where_clause
+    if where.HasField("bool_expr") and where.bool_expr.boolop == pb.AND_EXPR:
+        both.bool_expr.args.extend(where.bool_expr.args)
+    else:
+        both.bool_expr.args.append(where)
+    arm.where_clause.CopyFrom(both)
 
 
 def no_subqueries(*nodes: Tree) -> None:

@@ -8,19 +8,19 @@ leave out. Whatever is not surely so is left to the federated plan, which is rig
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import postgast.pg_query_pb2 as pb
 
 from pgherd.catalog.model import GroupId, Shard
-from pgherd.plan import aggregates, ordering, physical
+from pgherd.plan import aggregates, combining, ordering, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import Context
 from pgherd.plan.naming import is_plain, resolve
 from pgherd.plan.plans import AnyPlan, Federated, Gather, Text
 from pgherd.plan.prune import bound_to, groups_of, key_columns, wanted
 from pgherd.plan.scope import Level, Relation, Scope, Vertex
-from pgherd.sql.parse import parse
 from pgherd.sql.rewrite import HOLE, pieces
 from pgherd.sql.tree import Tree
 
@@ -109,7 +109,11 @@ def _with_arms(
     groups: tuple[GroupId, ...],
     space: str = "here",
 ) -> Gather:
-    tree = arm_tree(context, level, space)
+    tree = arm_tree(context, space)
+    check = partial(
+        combining.checked_at_once if space == "here" else combining.checked_by_row,
+        epoch=context.cluster.epoch,
+    )
     base = Gather(
         why="each group answers for its own shards",
         arm="",
@@ -120,30 +124,18 @@ def _with_arms(
     if not is_plain_top(level):
         raise NotGathered
     if _aggregates(level) and not _whole_groups(context.scope, level, anchor):
-        return aggregates.plan_partial(context, level, tree, base)
+        return aggregates.plan_partial(context, level, tree, base, check)
     if ordering.needed(level.tree):
-        return ordering.plan_ordered(context, level, tree, base)
+        return ordering.plan_ordered(context, level, tree, base, check)
+    check(tree)
     return replace(base, arm=physical.written("select_stmt", tree))
 
 
-def arm_tree(context: Context, level: Level, space: str = "here") -> Any:
-    """A copy of the statement's tree over `here.*` (or one shard's tables) that checks the epoch."""
+def arm_tree(context: Context, space: str) -> Any:
+    """A copy of the statement's tree over `here.*` (or one shard's tables)."""
     tree = pb.SelectStmt()
     tree.CopyFrom(context.statement.tree)
     physical.move(tree, context.scope, lambda one: space if one.kind == "distributed" else None)
-    check = parse(f"SELECT 1 WHERE pgherd.at_epoch({context.cluster.epoch})")[0].tree.where_clause
-    if not tree.where_clause.WhichOneof("node"):
-        tree.where_clause.CopyFrom(check)
-        return tree
-    both = pb.Node()
-    both.bool_expr.boolop = pb.AND_EXPR
-    both.bool_expr.args.append(check)
-    where = tree.where_clause
-    if where.HasField("bool_expr") and where.bool_expr.boolop == pb.AND_EXPR:
-        both.bool_expr.args.extend(where.bool_expr.args)
-    else:
-        both.bool_expr.args.append(where)
-    tree.where_clause.CopyFrom(both)
     return tree
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import postgast.pg_query_pb2 as pb
 
 from pgherd.plan import combining, physical
-from pgherd.plan.combining import NotGathered
+from pgherd.plan.combining import Check, NotGathered
 from pgherd.plan.context import Context
 from pgherd.plan.naming import resolve
 from pgherd.plan.plans import Gather
@@ -51,7 +51,7 @@ def _star(qualifier: tuple[str, ...], level: Level) -> list[str] | None:
     return [name for one in columns if one is not None for name in one]
 
 
-def plan_ordered(context: Context, level: Level, arm: Any, base: Gather) -> Gather:
+def plan_ordered(context: Context, level: Level, arm: Any, base: Gather, check: Check) -> Gather:
     """Arms sorted and cut as far as they can be; then sorted and cut again together."""
     source = context.statement.tree
     names = output_names(level)
@@ -68,6 +68,7 @@ def plan_ordered(context: Context, level: Level, arm: Any, base: Gather) -> Gath
     combine.distinct_clause.extend(source.distinct_clause)
     _sort(source, arm, combine, names)
     _limit(source, arm)
+    check(arm)
     combining.add_limits(source, combine)
     combining.no_subqueries(combine.limit_count, combine.limit_offset)
     numbers = combining.numbers_in(combine)
