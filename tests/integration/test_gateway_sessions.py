@@ -196,6 +196,7 @@ class Slow:
     def __init__(self, dsn: str) -> None:
         at = psycopg.conninfo.conninfo_to_dict(dsn)
         self.socket = socket.create_connection((at["host"], at["port"]), timeout=20)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         self.socket.sendall(wire.startup({"user": "postgres", "database": "pgherd"}))
         self.read(1)
 
@@ -214,7 +215,7 @@ class Slow:
 def test_slow_readers_hinder_nobody(dsn: str) -> None:
     slow = [Slow(dsn) for _ in range(4)]
     for client in slow:
-        client.socket.sendall(wire.query("SELECT repeat('x', 1000000) FROM generate_series(1, 8)"))
+        client.socket.sendall(wire.query("SELECT repeat('x', 1000000) FROM generate_series(1, 20)"))
     with psycopg.connect(dsn, autocommit=True) as db:
         for _ in range(30):
             assert one(db, "SELECT v FROM u") == "public"
@@ -227,10 +228,15 @@ def test_slow_readers_hinder_nobody(dsn: str) -> None:
 
 def test_statements_that_a_client_does_not_read_wait(dsn: str) -> None:
     client = Slow(dsn)
-    client.socket.sendall(wire.query("SELECT repeat('x', 1000000)") * 60)
     with psycopg.connect(dsn, autocommit=True) as db:
-        assert one(db, "SELECT v FROM u") == "public"
-    client.read(60)
+        db.execute("CREATE SEQUENCE said")
+        client.socket.sendall(wire.query("SELECT repeat('x', 1000000), nextval('said')") * 60)
+        eventually(lambda: one(db, "SELECT last_value FROM said") > 1)
+        for _ in range(200):  # time enough for all of them, if they were carried out
+            assert one(db, "SELECT v FROM u") == "public"
+        assert one(db, "SELECT last_value FROM said") < 60
+        client.read(60)
+        assert one(db, "SELECT last_value FROM said") == 60
     client.socket.close()
 
 

@@ -107,6 +107,10 @@ class ServerLink(asyncio.Protocol):
         self.on_notice: Callable[[bytes], None] | None = None
         self.on_close: Callable[[ServerLink], None] | None = None
         self.on_writable: Callable[[bool], None] | None = None
+        self.cancelling = (
+            0  # cancel requests on their way: whoever got the connection now might be hit instead
+        )
+        self.on_cancelled: Callable[[ServerLink], None] | None = None
         self.idle_since = 0.0
         self.farewell: dict[str, str] | None = None  # the server's last error, a fatal one
         self.turns = 0  # units ended so far
@@ -362,12 +366,22 @@ class ServerLink(asyncio.Protocol):
 
     async def cancel(self) -> None:
         """Ask the server to cancel what runs here, over a connection of its own (protocol 3.0, CancelRequest)."""
-        with contextlib.suppress(OSError, TimeoutError):
+        turn = self.turns
+        self.cancelling += 1
+        try:
             async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(self.node.host, self.node.port)
-                writer.write(wire.cancel_request(self.pid, self.secret))
-                await writer.drain()
+                reader, writer = await asyncio.open_connection(self.node.host, self.node.port)
+                if self.busy and self.turns == turn:
+                    writer.write(wire.cancel_request(self.pid, self.secret))
+                    await reader.read()  # the server closes when it has passed it on
                 writer.close()
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            self.cancelling -= 1
+            if not self.cancelling and self.on_cancelled is not None:
+                waiting, self.on_cancelled = self.on_cancelled, None
+                waiting(self)
 
 
 class _Greeting(Framed):

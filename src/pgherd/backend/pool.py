@@ -116,6 +116,9 @@ class Pool:
             link.close()
             return
         link.on_parameter = link.on_notice = link.on_writable = None
+        if link.cancelling:
+            link.on_cancelled = self.give
+            return
         link.resume_reading()  # its last reader may have been slow
         if link.strayed:
             link.applied = None
