@@ -287,6 +287,9 @@ class ServerLink(asyncio.Protocol):
     async def do(self, sql: str) -> None:
         await self._collect(wire.query(sql))
 
+    async def open(self, sql: str) -> None:
+        await self.do(sql)
+
     def abort(self) -> None:
         self.close()
 

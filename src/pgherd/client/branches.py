@@ -49,6 +49,21 @@ class Lender:
         link.pool.give(link.held)
 
 
+class KeepersLender(Lender):
+    """For those who keep what they borrow: the pool may have so many connections more, and so lends as many as ever."""
+
+    async def lend(self, group: GroupId) -> Link:
+        link = await super().lend(group)
+        assert isinstance(link, AsyncpgLink)
+        link.pool.size += 1
+        return link
+
+    def give_back(self, link: Link, *, reusable: bool) -> None:
+        assert isinstance(link, AsyncpgLink)
+        link.pool.size -= 1
+        super().give_back(link, reusable=reusable)
+
+
 class Slots:
     """How many transactions may run at once."""
 

@@ -17,7 +17,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import many, statements
-from pgherd.client.branches import Gates, Lender, Slots
+from pgherd.client.branches import Gates, KeepersLender, Lender, Slots
 from pgherd.client.cursor import Cursor
 from pgherd.client.held import GroupPool, Held
 from pgherd.client.link import ENDED, LOST, UNSENT, AsyncpgLink, PythonParams
@@ -68,11 +68,11 @@ class Database(Queries):
         self.plans = PlanCache(map_, statements.planned)
         self.maps = MapKeeper(self.pools, self._renew)
         self.lender = Lender(self)
-        self.gates = Gates(self.lender, unstick=self._unstick)
+        self.gates = Gates(KeepersLender(self), unstick=self._unstick)
         self.slots = Slots(options.max_size, options.wait_max)
         self._ids: IdSource | None = None
         self.current: ContextVar[Transaction | None] = ContextVar("pgherd_transaction", default=None)
-        self._routes: dict[str, Route] = {}
+        self.routes: dict[str, Route] = {}
         self._turn = 0
         self._renew(map_)
 
@@ -82,7 +82,7 @@ class Database(Queries):
         """Work with another map from now on."""
         self.map = map_
         self.plans.renew(map_)
-        self._routes.clear()
+        self.routes.clear()
         for group, members in map_.groups.items():
             pool = self.pools.get(group)
             if pool is not None and pool.group.primary == members.primary:
@@ -109,7 +109,7 @@ class Database(Queries):
 
     def _lend(self, query: str, args: Sequence[Any]) -> Lent | None:
         """An idle connection of the right group with the statement prepared, if all of that is at hand."""
-        route = self._routes.get(query)
+        route = self.routes.get(query)
         if route is None or self.current.get() is not None:
             return None
         try:
@@ -201,6 +201,8 @@ class Database(Queries):
     # ---- the long way ------------------------------------------------------------------------------------
 
     async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
+        if timeout is None and (inside := self.active) is not None:
+            return await inside.query(query, args, want)
         async with asyncio.timeout(timeout):
             transaction = self.active
             if transaction is not None:
@@ -286,10 +288,10 @@ class Database(Queries):
 
     def remember(self, query: str, plan: Single) -> None:
         """Let the next execution of `query` take the short way."""
-        if query not in self._routes and len(self._routes) < 10_000 and len(query) < 10_000:
+        if query not in self.routes and len(self.routes) < 10_000 and len(query) < 10_000:
             route = route_for(plan, self.map, self.pools)
             if route is not None:
-                self._routes[query] = route
+                self.routes[query] = route
 
     async def distributed(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
         """One statement as a distributed transaction of its own."""
@@ -329,7 +331,7 @@ class Database(Queries):
 
     async def _lease(self) -> IdSource:
         pool = self.pools[GroupId(0)]
-        held = await pool.wait()
+        held = await pool.overdraw()  # a transaction that asks may hold the last one
         try:
             rows = await self.link(GroupId(0), held).run("SELECT nextval('pgherd.origins')")
         finally:

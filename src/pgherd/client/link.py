@@ -77,13 +77,14 @@ def server_error(error: asyncpg.PostgresError) -> ServerError:
 class AsyncpgLink:
     """One branch's connection. Statements of several tasks queue up at its lock."""
 
-    __slots__ = ("_fresh", "_group", "_lock", "custom", "held", "pool")
+    __slots__ = ("_fresh", "_group", "_lock", "_opening", "custom", "held", "pool")
 
     def __init__(self, pool: GroupPool, held: Held, custom: frozenset[str] = frozenset()) -> None:
         self._group = pool.group.id
         self.pool = pool
         self._lock = asyncio.Lock()
         self._fresh = True
+        self._opening = ""  # what begins the branch, as long as it was not sent
         self.held = held
         self.custom = custom  # names of types with codecs of the user's own
 
@@ -129,6 +130,11 @@ class AsyncpgLink:
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
 
+    async def open(self, sql: str) -> None:
+        """Begin a branch with the next statement. A prepared one goes with it in one round trip: asyncpg knows no pipeline,
+        but answers of the extended protocol that come before its own statement's, and hold no rows, do not disturb it."""
+        self._opening = sql
+
     def abort(self) -> None:
         """Give the connection up at once."""
         self.held.connection.terminate()
@@ -144,6 +150,7 @@ class AsyncpgLink:
         What comes first is a BEGIN, a read, or a step of recovery: nothing that could be done twice.
         """
         fresh, self._fresh = self._fresh, False
+        opening = self._opening
         try:
             return await job()
         except (*ENDED, *LOST) as error:
@@ -151,9 +158,21 @@ class AsyncpgLink:
                 raise
         dead, self.held = self.held, await self.pool.overdraw()
         self.pool.drop(dead)
+        self._opening = opening
         return await job()
 
+    async def _begun(self) -> None:
+        """The branch is open from here on."""
+        if self._opening:
+            opening, self._opening = self._opening, ""
+            await self._execute_now(opening)
+
     async def _execute(self, sql: str) -> None:
+        if self._opening:
+            await self._begun()
+        await self._execute_now(sql)
+
+    async def _execute_now(self, sql: str) -> None:
         connection: Any = self.held.connection
         try:
             await connection.execute(sql)
@@ -169,13 +188,24 @@ class AsyncpgLink:
         """One statement; rows are asyncpg's records."""
         async with self._lock:
             try:
-                return await self._first(lambda: self._part(sql, params))
+                if self._fresh:
+                    return await self._first(lambda: self._part(sql, params))
+                return await self._part(sql, params)
             except (asyncpg.PostgresError, *LOST) as error:
                 self.held.forget(sql)
                 raise self._error(error) from error
 
     async def _part(self, sql: str, params: Params) -> Part:
-        statement = await self._prepared(sql)
+        statement = self.held.statements.get(sql)
+        opening = self._opening
+        if statement is None:
+            statement = await self._prepared(sql)
+        elif opening and '"' not in opening:
+            connection: Any = self.held.connection
+            connection._transport.write(_unasked(opening))
+            self._opening = ""
+        elif opening:
+            await self._begun()
         rows: list[Any] = await statement.fetch(*arguments(params))
         return Part(rows=rows, tag=statement.get_statusmsg())
 
@@ -190,6 +220,7 @@ class AsyncpgLink:
 
     async def batches(self, sql: str, params: Params, size: int) -> AsyncIterator[list[Any]]:
         """One query's records, at most `size` at a time; between two batches the connection takes other statements."""
+        await self._begun()
         connection = self.held.connection
         alone = None if connection.is_in_transaction() else connection.transaction(readonly=True)
         try:
@@ -219,6 +250,7 @@ class AsyncpgLink:
         """COPY Python records in, binary."""
         async with self._lock:
             try:
+                await self._begun()
                 await self.held.connection.copy_records_to_table(
                     table, schema_name=schema, columns=list(columns), records=records
                 )
@@ -226,6 +258,8 @@ class AsyncpgLink:
                 raise self._error(error) from error
 
     async def _prepared(self, sql: str) -> Any:
+        if self._opening:
+            await self._begun()
         if sql[:6] == "FETCH ":  # its columns are another cursor's each time
             return await self.held.connection.prepare(sql, name="")
         if len(sql) > 10_000:  # a text made for its values: it will not come again
@@ -275,6 +309,7 @@ class AsyncpgLink:
         connection: Any = self.held.connection
         async with self._lock:
             try:
+                await self._begun()
                 tag: str = await connection._copy_in(sql, chunks, None)
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
@@ -294,6 +329,7 @@ class AsyncpgLink:
             await queue.put(None)
 
         async with self._lock:
+            await self._begun()
             task = asyncio.create_task(pump())
             try:
                 while (chunk := await queue.get()) is not None:
@@ -359,6 +395,19 @@ def _as_text(sql: str, types: Sequence[str]) -> str:
         for name, kind in zip(names, types, strict=True)
     )
     return f"WITH pgherd_rows({', '.join(names)}) AS ({sql}\n) SELECT {casts} FROM pgherd_rows"
+
+
+@lru_cache(maxsize=1000)
+def _unasked(sql: str) -> bytes:
+    """Parse, Bind and Execute of statements without parameters, results or quotes; no Sync."""
+    frames = b""
+    for text in sql.split(";"):
+        parse = b"\0" + text.strip().encode() + b"\0\0\0"
+        frames += b"P" + (4 + len(parse)).to_bytes(4, "big") + parse + _BIND_AND_EXECUTE
+    return frames
+
+
+_BIND_AND_EXECUTE = b"B\x00\x00\x00\x0c" + bytes(8) + b"E\x00\x00\x00\x09" + bytes(5)
 
 
 @lru_cache(maxsize=1000)

@@ -25,7 +25,7 @@ from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
 from pgherd.errors import PgherdError, ServerError, StaleMap
-from pgherd.plan.plans import AnyPlan, Call, Ddl
+from pgherd.plan.plans import AnyPlan, Call, Ddl, Single
 from pgherd.sql.parse import parse
 from pgherd.transaction import coordinator
 
@@ -195,6 +195,8 @@ class Transaction(Queries):
         )
 
     async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
+        if timeout is None:
+            return await self.query(query, args, want)
         async with asyncio.timeout(timeout):
             return await self.query(query, args, want)
 
@@ -218,7 +220,23 @@ class Transaction(Queries):
         """One statement; errors are the caller's kind."""
         del want
         async with self.stepping():
-            return await self.step(await self.planned(query), args)
+            target = self._target(query, args)
+            if target is not None:
+                group, text, write = target
+                link = await self._started().branch(group, write=write)
+                return await link.part(text, PythonParams(args))
+            return await self.step(await self.planned(query), args, query)
+
+    def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool] | None:
+        """Group, shard's text and whether it writes, if the text is known to go to one shard; None: the long way."""
+        route = self.db.routes.get(query)
+        if route is None or self.root._plans is not None:
+            return None
+        try:
+            target = route.known.get(args[route.number]) or route.target(args)
+        except (IndexError, TypeError):
+            return None
+        return None if target is None else (target[0].group.id, target[1], route.write)
 
     async def script(self, query: str) -> str:
         """Statements without arguments; the last one's tag."""
@@ -235,12 +253,14 @@ class Transaction(Queries):
             await self.db.planned(query) if own is None else statements.one(own, query, self.db.options.path)
         )
 
-    async def step(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
-        """Carry out one plan in this transaction."""
+    async def step(self, plan: AnyPlan, args: Sequence[Any], query: str = "") -> Part:
+        """Carry out one plan in this transaction; the next execution of `query` may take the short way."""
         statements.check(plan, in_transaction=True)
         if not plan.in_transaction:
             raise asyncpg.ActiveSQLTransactionError(f"{plan.tag} cannot run inside a transaction block")
         part = await execute(plan, PythonParams(args), await self.work(args))
+        if isinstance(plan, Single) and query and self.root._plans is None:
+            self.db.remember(query, plan)
         if isinstance(plan, Ddl) or (isinstance(plan, Call) and plan.write):
             await self._own_map()
         if plan.pin:

@@ -79,6 +79,10 @@ class Link(Protocol):
         """As `run`, for the effect alone. Cancelling it gives the connection up, and never sends a cancel request."""
         ...
 
+    async def open(self, sql: str) -> None:
+        """Begin a branch: run `sql` now, or in front of the next statement in the same round trip."""
+        ...
+
     def abort(self) -> None:
         """Give the connection up at once: what waits on it fails with errors.GroupDown."""
         ...

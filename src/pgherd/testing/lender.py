@@ -54,6 +54,9 @@ class PlainLink:
     async def do(self, sql: str) -> None:
         await self.run(sql)
 
+    async def open(self, sql: str) -> None:
+        await self.run(sql)
+
     def abort(self) -> None:
         self.connection.terminate()
 

@@ -147,7 +147,7 @@ class Transaction:
         self.check(group)
         link = await self._lend(group)
         try:
-            await link.do(self.opening(group))
+            await link.open(self.opening(group))
         except BaseException:
             self.lender.give_back(link, reusable=False)
             raise
@@ -210,7 +210,7 @@ class Transaction:
         if link.pid == 0 or link.group == but:
             return ""
         key = TAG | (link.group << 32) | link.pid
-        return f"; SELECT pg_advisory_xact_lock_shared({key})"
+        return f"; SELECT WHERE pg_advisory_xact_lock_shared({key}) IS NULL"  # no row: see AsyncpgLink.open
 
     def opened(self, group: GroupId, link: Link, *, write: bool) -> None:
         """Say that `opening(group)` was sent on `link`; or, if the branch is known, that it writes from now on."""

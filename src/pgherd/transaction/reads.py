@@ -227,6 +227,10 @@ class Arm:
         """No read; handed through."""
         await self._link.do(sql)
 
+    async def open(self, sql: str) -> None:
+        """Its branch is open."""
+        await self._link.do(sql)
+
     def abort(self) -> None:
         """Give the connection up."""
         self._link.abort()
