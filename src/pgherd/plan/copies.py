@@ -111,7 +111,15 @@ def _after_direction(statement: Statement, words: tuple[str, str]) -> str:
 
 
 # They change which rows there are, or what a key's field means, after the rows were divided.
-_NOT_DIVIDED = ("encoding", "force_null", "force_not_null", "default", "on_error", "reject_limit", "log_verbosity")
+_NOT_DIVIDED = (
+    "encoding",
+    "force_null",
+    "force_not_null",
+    "default",
+    "on_error",
+    "reject_limit",
+    "log_verbosity",
+)
 _PLAIN = (("encoding", "utf8"), ("encoding", "utf-8"), ("on_error", "stop"))
 
 
