@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import errors
@@ -273,6 +275,25 @@ def test_notices_come_before_the_error(db: Connection) -> None:
     with pytest.raises(errors.DivisionByZero):
         db.execute("DO $$ BEGIN RAISE NOTICE 'first'; RAISE WARNING 'second'; PERFORM 1 / 0; END $$")
     assert heard == ["first", "second"]
+
+
+def test_a_described_statement_does_not_change_its_columns_in_silence(dsn: str, db: Connection) -> None:
+    """asyncpg keeps statements; told as PostgreSQL tells it, it describes them again."""
+
+    async def run() -> tuple[int, int]:
+        mine = await asyncpg.connect(dsn)
+        try:
+            before = await mine.fetchrow("SELECT * FROM t WHERE id = $1", 1)
+            db.execute("ALTER TABLE t ADD COLUMN more int")
+            after = await mine.fetchrow("SELECT * FROM t WHERE id = $1", 1)
+            assert before is not None
+            assert after is not None
+            return len(before), len(after)
+        finally:
+            await mine.close()
+            db.execute("ALTER TABLE t DROP COLUMN more")
+
+    assert asyncio.run(run()) == (2, 3)
 
 
 def test_thousands_of_parameters(db: Connection) -> None:

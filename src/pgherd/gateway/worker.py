@@ -256,9 +256,25 @@ class Worker:
             what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
             raise UnknownStatement(f"{what} does not exist")
         if prepared.plans is not session.plans:
-            prepared = await self.runner.prepare(prepared.sql, prepared.oids)
+            old, prepared = prepared, await self.runner.prepare(prepared.sql, prepared.oids)
+            await self._same_columns(old, prepared)
             session.named[name.encode()] = prepared
         return prepared
+
+    async def _same_columns(self, old: Prepared, new: Prepared) -> None:
+        """What was described to the client must hold for as long as its statement does, as in PostgreSQL. Raises ServerError."""
+        if old.described is None or self.session.failed:
+            return
+        if await describe_statement(self.runner, new) != old.described:
+            raise ServerError(
+                {
+                    "S": "ERROR",
+                    "V": "ERROR",
+                    "C": "0A000",
+                    "M": "cached plan must not change result type",
+                    "R": "RevalidateCachedQuery",
+                }
+            )
 
     async def _bind(self, body: bytes) -> None:
         session = self.session
