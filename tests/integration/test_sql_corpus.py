@@ -12,7 +12,18 @@ from pgherd.testing.servers import Yard
 pytestmark = pytest.mark.timeout(120)
 
 # Order matters: what is written stays, and the later files have less to read.
-FILES = ("reads", "aggregates", "joins", "orm", "sessions", "definitions", "more", "updates", "inserts", "truncates")
+FILES = (
+    "reads",
+    "aggregates",
+    "joins",
+    "orm",
+    "sessions",
+    "definitions",
+    "more",
+    "updates",
+    "inserts",
+    "truncates",
+)
 
 
 @pytest.fixture(scope="module")
