@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -42,12 +43,22 @@ _TIMEOUTS = frozenset({"25P03", "25P04"})
 COPY_CHUNK_BYTES = 64 * 1024
 
 
+_int32 = struct.Struct(">i").unpack_from
+
+
 def text_row(message: bytes) -> Row:
     """The values of a DataRow message whose columns are in text form."""
-    return tuple(
-        value if value is None else value.decode("utf-8", "replace")
-        for value in wire.read_data_row(message[5:])
-    )
+    values: list[str | None] = []
+    at = 7
+    while at < len(message):
+        size = _int32(message, at)[0]
+        at += 4
+        if size < 0:
+            values.append(None)
+        else:
+            values.append(message[at : at + size].decode("utf-8", "replace"))
+            at += size
+    return tuple(values)
 
 
 # A peer whose machine is gone is given up after half a minute, and its locks with it.

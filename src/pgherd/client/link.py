@@ -277,7 +277,7 @@ class AsyncpgLink:
             return TextRows(
                 names=names,
                 types=types,
-                rows=[tuple(map(_text, row)) for row in records],
+                rows=_text_rows(records, [attribute.type.name for attribute in attributes]),
                 tag=statement.get_statusmsg(),
             )
         if sql[:6] == "FETCH ":
@@ -363,6 +363,8 @@ _EXACT = frozenset(
         "void",
     }
 )
+_TEXTS = frozenset({"text", "varchar", "name", "xml"})
+_NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float8", "numeric"})
 _ROWS = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "CALL", "(")
 
 
@@ -385,6 +387,19 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return "t" if value else "f"
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _text_rows(records: Sequence[Any], types: Sequence[str]) -> list[Row]:
+    """Records as text, column by column: most need no look at each value's type."""
+    columns = [
+        values
+        if kind in _TEXTS
+        else [None if value is None else str(value) for value in values]
+        if kind in _NUMBERS
+        else list(map(_text, values))
+        for kind, values in zip(types, zip(*records, strict=True), strict=False)
+    ]
+    return list(zip(*columns, strict=True)) if columns else [()] * len(records)
 
 
 def _as_text(sql: str, types: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.engine.link import Link, Params, Part
@@ -134,6 +134,13 @@ def quoted(text: str | None) -> str:
 
 def array_text(values: Iterable[str | None]) -> str:
     """Values in text form as an array literal's text: {"a","b",NULL}."""
+    values = list(values)
+    if values and None not in values:
+        joined = '","'.join(cast("list[str]", values))
+        if "\\" not in joined and joined.count('"') == 2 * (
+            len(values) - 1
+        ):  # the usual case: nothing to escape
+            return '{"' + joined + '"}'
     return "{" + ",".join(map(_element, values)) + "}"
 
 
