@@ -61,6 +61,25 @@ def test_recovery_leaves_the_living_and_the_foreign_alone(run: Run) -> None:
     run(story)
 
 
+def test_the_controllers_rounds_do_not_finish_what_is_just_being_finished(run: Run) -> None:
+    async def story(here: Here) -> None:
+        async def look(when: str, protocol: two_phase.Protocol) -> None:
+            if (when, protocol.phase) == ("after", two_phase.Phase.DECIDING):
+                rounds.append(await recovery.recover(here.lender, GROUPS, young_s=30.0))
+                rounds.append(await recovery.recover(here.lender, GROUPS, young_s=0.0))
+
+        rounds: list[recovery.Recovered] = []
+        tx = here.begin(on_step=look)
+        await add(tx, A, 1)
+        await add(tx, B, 1)
+        await tx.commit()
+        young, old = rounds
+        assert young.waiting == (tx.id,)
+        assert old.committed == (tx.id,)
+
+    run(story)
+
+
 def test_a_coordinator_that_recovery_overtook_cannot_commit(run: Run) -> None:
     async def story(here: Here) -> None:
         async def overtake(when: str, protocol: two_phase.Protocol) -> None:
