@@ -136,7 +136,7 @@ class Database(Queries):
         lent = self._lend(query, args)
         if lent is not None:
             try:
-                return await lent[2].fetch(*args, timeout=timeout)
+                return (await lent[1].bound(lent[2], args, 0, timeout))[0]
             except Exception as error:
                 await self._missed(error, lent)
             finally:
@@ -148,7 +148,8 @@ class Database(Queries):
         lent = self._lend(query, args)
         if lent is not None:
             try:
-                return await lent[2].fetchrow(*args, timeout=timeout)
+                found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
+                return found[0] if found else None
             except Exception as error:
                 await self._missed(error, lent)
             finally:
@@ -161,7 +162,8 @@ class Database(Queries):
         lent = self._lend(query, args)
         if lent is not None:
             try:
-                return await lent[2].fetchval(*args, column=column, timeout=timeout)
+                found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
+                return found[0][column] if found else None
             except Exception as error:
                 await self._missed(error, lent)
             finally:
@@ -174,8 +176,8 @@ class Database(Queries):
         lent = self._lend(query, args)
         if lent is not None:
             try:
-                await lent[2].fetch(*args, timeout=timeout)
-                return lent[2].get_statusmsg()
+                tag = (await lent[1].bound(lent[2], args, 0, timeout))[1]
+                return "" if tag is None else tag.decode()
             except Exception as error:
                 await self._missed(error, lent)
             finally:
@@ -186,7 +188,7 @@ class Database(Queries):
         """Return if the statement may be sent again the long way, else raise what the caller should see."""
         _, held, _, route = lent
         if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
-            held.statements.clear()
+            await held.reread()
             return
         if isinstance(error, asyncpg.PostgresError) and is_stale(statements.as_server_error(error)):
             await self.refresh()

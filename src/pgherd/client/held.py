@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -42,6 +43,23 @@ class Held:
             del self.statements[next(iter(self.statements))]
         self.statements[sql] = statement
         return statement
+
+    def bound(
+        self, statement: PreparedStatement, args: Sequence[Any], limit: int, timeout: float | None
+    ) -> Awaitable[tuple[list[Any], bytes | None, bool]]:
+        """Run a prepared statement: at most `limit` rows (0: all), the command tag, whether it ended.
+
+        What PreparedStatement does, without its four coroutines around each call. Who calls reads the schema anew on an
+        OutdatedSchemaCacheError (`reread`).
+        """
+        connection: Any = self.connection
+        state: Any = statement._state  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportPrivateUsage]
+        return connection._protocol.bind_execute(state, args, "", limit, True, timeout)
+
+    async def reread(self) -> None:
+        """Forget what is known of types and statements: they were redefined."""
+        self.statements.clear()
+        await self.connection.reload_schema_state()
 
     def forget(self, sql: str) -> None:
         """Prepare `sql` anew the next time: what it reads was redefined."""
