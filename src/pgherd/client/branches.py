@@ -73,6 +73,9 @@ class Slots:
 
     async def take(self) -> None:
         """Wait for one, within the bound."""
+        if not self._free.locked():  # at once, without the cost of a bound
+            await self._free.acquire()
+            return
         try:
             async with asyncio.timeout(self._wait_max):
                 await self._free.acquire()

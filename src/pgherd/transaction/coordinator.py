@@ -281,7 +281,7 @@ class Transaction:
                 links[group] = await self._lend(group)
             async with self.gates.window(self._groups):
                 await together(
-                    link.run(f"{self.opening(group)}; {first(group)}") for group, link in links.items()
+                    link.do(f"{self.opening(group)}; {first(group)}") for group, link in links.items()
                 )
         except BaseException:
             for link in links.values():

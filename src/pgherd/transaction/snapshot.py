@@ -230,14 +230,14 @@ class Gates:
 
     async def _lock(self, group: GroupId, lock_s: float) -> None:
         link = await self._link(group)
-        await link.run(
+        await link.do(
             f"BEGIN; SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; SET LOCAL statement_timeout = 0; "
             "LOCK TABLE pgherd.gate IN SHARE ROW EXCLUSIVE MODE"
         )
 
     async def _lock_home_gate(self, group: GroupId, lock_s: float) -> None:
         link = await self._link(group)
-        await link.run(
+        await link.do(
             f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE pgherd.home_gate IN SHARE MODE"
         )
 
@@ -257,7 +257,7 @@ class Gates:
         link = self._links[group]
         try:
             async with asyncio.timeout(2.0):
-                await link.run("ROLLBACK")
+                await link.do("ROLLBACK")
         except (PgherdError, OSError, TimeoutError):
             del self._links[group]
             self.lender.give_back(link, reusable=False)
