@@ -220,6 +220,19 @@ def test_copy_in_and_out(db: Connection) -> None:
     assert rows(db, "SELECT count(*) FROM people") == [(1000,)]
 
 
+def test_copy_in_messages_of_any_size(db: Connection) -> None:
+    """libpq sends what it is given: a row, or a piece of one, in a CopyData message each."""
+    data = "".join(f"{NAMES[number % 6]}\t{number}\n" for number in range(20_000)).encode()
+    with db.cursor().copy("COPY people (last_name, id) FROM STDIN") as copy:
+        for at in range(0, len(data), 11):
+            copy.write(data[at : at + 11])
+    assert rows(db, "SELECT count(*), sum(id) FROM people") == [(20_000, 199_990_000)]
+    with pytest.raises(ValueError), db.cursor().copy("COPY people (last_name, id) FROM STDIN") as copy:
+        copy.write(b"Adams\t20001\nSmith\t20002\n")
+        raise ValueError
+    assert rows(db, "SELECT count(*) FROM people") == [(20_000,)]
+
+
 def test_cursors(db: Connection) -> None:
     with db.cursor().copy("COPY people (last_name, id) FROM STDIN") as copy:
         for number in range(500):

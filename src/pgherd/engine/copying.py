@@ -18,7 +18,9 @@ from pgherd.engine.link import Link
 from pgherd.engine.work import Work, side_by_side
 from pgherd.plan.plans import CopyIn, CopyOut
 
-DUE = 16  # a sixteenth of what may wait for a group is worth a COPY
+DUE = (
+    4  # a quarter of what may wait for a group is worth a COPY; at first much less, so that all begin at once
+)
 SLICE = 128 * 1024  # bytes divided at once: meanwhile nobody else has a turn
 WAIT: Final = ShardId(-1)  # no pile is worth a COPY yet
 
@@ -51,7 +53,7 @@ class Stream:
         self._plan = plan
         self._link = link
         self._bytes_max = bytes_max  # what waits at most, in all piles
-        self._due_bytes = bytes_max // DUE  # what is worth a COPY
+        self._due_bytes = bytes_max // 32  # what is worth a COPY
         self._piles: dict[ShardId | None, list[bytes]] = {}
         self._sizes: dict[ShardId | None, int] = {}
         self._held = 0
@@ -92,6 +94,7 @@ class Stream:
                     continue
                 self.rows += await self._link.copy_in(copy_sql(self._plan, shard), self._pieces(shard))
                 self._seen.add(shard)
+                self._due_bytes = min(2 * self._due_bytes, self._bytes_max // DUE)
         except Exception as error:
             self.error = error
         finally:
@@ -110,6 +113,7 @@ class Stream:
         """The shard's pile, and what comes meanwhile; it ends when another shard's pile is larger, and due."""
         if shard in self._seen and self.preamble:
             yield self.preamble
+        yield self._taken(shard)  # never nothing: the divider's first piece for a shard brings the preamble
         while (due := self._due()) == WAIT or due == shard:
             if shard in self._piles:
                 yield self._taken(shard)
