@@ -46,16 +46,22 @@ def fields_of(record: bytes, shape: Shape, count: int) -> list[bytes | None]:
 def key_pattern(shape: Shape, positions: tuple[int, ...]) -> re.Pattern[bytes]:
     """Matches a record's begin; its groups are the raw fields at `positions`, from left to right.
 
-    All repetitions are possessive: a record that does not match costs no more than one that does.
+    Each repetition can go on in one way only, so a record that does not match costs no more than one that does. (Possessive
+    repetitions would say the same, but those of the first releases of Python 3.11 are broken.)
     """
     delimiter, quote, escape = map(re.escape, (shape.delimiter, shape.quote, shape.escape))
     if shape.format == "text":
-        field = rb"(?:[^\\%b]++|\\.|\\\Z)*+" % delimiter
-    elif shape.quote == shape.escape:
-        field = rb"(?:[^%b%b]++|%b[^%b]*+%b)*+" % (delimiter, quote, quote, quote, quote)
+        plain = rb"[^\\%b]*" % delimiter
+        field = rb"%b(?:\\(?:.|\Z)%b)*" % (plain, plain)
     else:
-        within = rb"(?:[^%b%b]++|%b[%b%b]|%b)*+" % (quote, escape, escape, escape, quote, escape)
-        field = rb"(?:[^%b%b]++|%b%b%b)*+" % (delimiter, quote, quote, within, quote)
+        plain = rb"[^%b%b]*" % (delimiter, quote)
+        if shape.quote == shape.escape:
+            within = rb"[^%b]*" % quote
+        else:
+            inner = rb"[^%b%b]*" % (quote, escape)
+            either = rb"[%b%b]" % (quote, escape)
+            within = rb"%b(?:%b(?:%b|(?!%b))%b)*" % (inner, escape, either, either, inner)
+        field = rb"%b(?:%b%b%b%b)*" % (plain, quote, within, quote, plain)
     fields = [rb"(%b)" % field if at in positions else field for at in range(max(positions) + 1)]
     return re.compile(delimiter.join(fields) + rb"(?:%b|\Z)" % delimiter, re.DOTALL)
 

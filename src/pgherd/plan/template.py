@@ -19,22 +19,20 @@ _PLAIN_WORDS: Final = (
     "and|or|not|in|like|ilike|between|then|else|when|where|select|values|set|is|by|having|return|limit|offset|on|as|using|"
     "to|from|similar|escape|any|all|distinct|union|except|intersect|case|default|do"
 )
-# a sign belongs to its number if what stands before it cannot be an operand
-_SIGNED: Final = r"(?:(?<=[=(,<])-|(?<=[=(,<][ ])-)(?=\.?\d)"
-_NEXT: Final = re.compile(
-    rf"""
-    (?: [^\w'"$\\/.&-]++                                  # punctuation and spaces
-      | [^\W\d]\w*+ (?!\s*+'|[$&])                         # a word: not E'...', date '...', a$1
-      | (?i:{_PLAIN_WORDS})(?![\w$&])(?=\s*+')
-      | "[^"\\$]*+" (?!\s*['"&])                           # a quoted name
-      | (?!{_SIGNED}) -(?!-) | /(?!\*) | \.(?!\d) | &(?!['"])
-    )*+
-    (?: '((?:[^'\\]|'')*+)' (?!\s*['"])                    # 1: a string, not continued
-      | ((?:{_SIGNED})?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?)(?![\w.$'"])    # 2: a number
-      | \Z )
+# No possessive quantifiers: those of the first releases of Python 3.11 are broken (a match can end before it begins).
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<space>\s+)
+    | (?P<word>[^\W\d]\w*)
+    | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
+    | (?P<string>'(?:[^'\\]|'')*')
+    | (?P<name>"[^"\\$]*")
+    | (?P<doubtful>--|/\*|[$\\'"]|&(?=['"]))
+    | (?P<other>.)
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_AFTER_NUMBER: Final = re.compile(r"[\w.$'\"]")
 
 
 class Literal(NamedTuple):
@@ -116,11 +114,9 @@ def _numbers(outside: str, pieces: list[str], literals: list[Literal]) -> None:
         text = found[0]
         if before == "." or not (text.isdigit() or text.replace(".", "", 1).isdigit()):
             raise _Doubtful
-        if before == "-" and start > 1:
-            sign = outside[start - 2] if outside[start - 2] != " " else outside[start - 3 : start - 2]
-            if sign in _BEFORE_SIGN:
-                start -= 1
-                text = "-" + text
+        if before == "-" and _signed(outside, start):
+            start -= 1
+            text = "-" + text
         literals.append(Literal(text, text))
         pieces.append(f"{outside[at:start]}${len(literals)}")
         at = end
@@ -131,25 +127,44 @@ def _carefully(sql: str) -> tuple[str, tuple[Literal, ...]] | None:
     """For any text, by the lexer's rules, a few times slower."""
     pieces: list[str] = []
     literals: list[Literal] = []
-    at, end = 0, len(sql)
-    following = _NEXT.match
-    while at < end:
-        found = following(sql, at)
-        if found is None:
+    at = 0
+    before = ("", "")  # kind and text of the token before, spaces left out
+    for found in _TOKEN.finditer(sql):
+        kind, text = found.lastgroup, found.group()
+        start = found.start()
+        if kind == "space":
+            continue
+        if kind == "doubtful" or not _may_follow(str(kind), before, sql, start, found.end()):
             return None
-        kind = found.lastindex
-        if kind is None:
-            pieces.append(sql[at:])
-            break
-        if kind == 1:
-            start = found.start(1) - 1
-            literals.append(Literal(found[1].replace("''", "'"), sql[start : found.end()]))
-        else:
-            start = found.start(2)
-            literals.append(Literal(found[2], found[2]))
-        pieces.append(f"{sql[at:start]}${len(literals)}")
-        at = found.end()
+        if kind in ("string", "number"):
+            if kind == "number" and _signed(sql, start):
+                start, text = start - 1, "-" + text
+            meant = text[1:-1].replace("''", "'") if kind == "string" else text
+            literals.append(Literal(meant, text))
+            pieces.append(f"{sql[at:start]}${len(literals)}")
+            at = found.end()
+        before = (str(kind), text)
+    pieces.append(sql[at:])
     return "".join(pieces), tuple(literals)
+
+
+def _may_follow(kind: str, before: tuple[str, str], sql: str, start: int, end: int) -> bool:
+    """Whether a token is what it looks like: no `date '...'`, no continued string, no number inside a name."""
+    if kind == "string":
+        return before[0] not in ("string", "name") and (before[0] != "word" or before[1].lower() in _PLAIN)
+    if kind == "number":
+        return not _AFTER_NUMBER.match(sql, end) and not (
+            start and (sql[start - 1] == "." or sql[start - 1].isalnum())
+        )
+    return kind != "name" or before[0] != "string"
+
+
+def _signed(sql: str, start: int) -> bool:
+    """Whether the sign in front of a number belongs to it: what stands before cannot be an operand."""
+    if start < 2 or sql[start - 1] != "-":
+        return False
+    sign = sql[start - 2] if sql[start - 2] != " " else sql[start - 3 : start - 2]
+    return sign in _BEFORE_SIGN and sign != ""
 
 
 class Skeleton:
