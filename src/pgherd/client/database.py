@@ -75,6 +75,7 @@ class Database(Queries):
         self.routes: dict[str, Route] = {}
         self._turn = 0
         self._renew(map_)
+        self._poll = asyncio.create_task(self.maps.poll(lambda: self.map.epoch), name="pgherd map")
 
     # ---- the map -----------------------------------------------------------------------------------------
 
@@ -96,7 +97,8 @@ class Database(Queries):
             )
 
     async def refresh(self) -> None:
-        """Read the cluster map again. Needed by nobody in the ordinary course: statements notice changes themselves."""
+        """Read the cluster map again. Needed by nobody in the ordinary course: statements notice changes themselves, and
+        the epoch is looked at every second."""
         await self.maps.refresh()
 
     async def _connect(self, group: Any) -> asyncpg.Connection:
@@ -389,6 +391,8 @@ class Database(Queries):
 
     async def close(self) -> None:
         """Close all connections."""
+        self._poll.cancel()
+        await asyncio.gather(self._poll, return_exceptions=True)
         await self.gates.close()
         for pool in list(self.pools.values()):
             await pool.close()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+import asyncpg
 
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client.held import GroupPool
 from pgherd.client.link import AsyncpgLink
-from pgherd.errors import GroupDown
+from pgherd.errors import GroupDown, PgherdError
 
 T = TypeVar("T")
+POLL_S = 1.0
 
 
 class MapKeeper:
@@ -43,6 +47,14 @@ class MapKeeper:
             return False
         await self.refresh()
         return True
+
+    async def poll(self, epoch: Callable[[], int], every_s: float = POLL_S) -> None:
+        """Check for ever. A table that becomes distributed or a reference table looks single in an old map, and no server
+        can tell: this bounds how long anybody works with one."""
+        while True:
+            await asyncio.sleep(every_s)
+            with contextlib.suppress(PgherdError, asyncpg.PostgresError, OSError):
+                await self.check(epoch())
 
     async def _somewhere(self, job: Callable[[AsyncpgLink], Awaitable[T]]) -> T:
         """Ask group 0, or where it does not answer the next group that does."""
