@@ -303,38 +303,6 @@ def test_executemany_is_divided_and_atomic(world: World) -> None:
     run(main())
 
 
-def test_copy(world: World) -> None:
-    async def main() -> None:
-        async with scratch(world, HASHED) as db:
-            tag = await db.copy_records_to_table("t", records=[(n, n % 100) for n in range(3000)])
-            assert tag == "COPY 3000"
-            chunks: list[bytes] = []
-
-            async def keep(data: bytes) -> None:
-                chunks.append(data)
-
-            await db.copy_from_table("t", columns=["id", "v"], output=keep, format="csv", header=True)
-            lines = b"".join(chunks).decode().splitlines()
-            assert lines[0] == "id,v"
-            assert sorted(lines[1:]) == sorted(f"{n},{n % 100}" for n in range(3000))
-            await db.execute("TRUNCATE t")
-            assert (
-                await db.copy_to_table("t", source=b"".join(chunks), format="csv", header=True) == "COPY 3000"
-            )
-            assert await db.fetchval("SELECT sum(v) FROM t") == sum(n % 100 for n in range(3000))
-            with pytest.raises(asyncpg.UniqueViolationError):
-                await db.copy_records_to_table("t", records=[(n, 0) for n in range(5000, 2990, -1)])
-            with pytest.raises(PgherdError):
-                await db.copy_to_table("t", source=b"9000,1\nnothing,1\n", format="csv")
-            assert await db.fetchval("SELECT count(*) FROM t") == 3000
-            binary: list[bytes] = []
-            await db.copy_from_query("SELECT id, v FROM t", output=binary.append, format="binary")
-            await db.execute("DELETE FROM t")
-            assert await db.copy_to_table("t", source=b"".join(binary), format="binary") == "COPY 3000"
-
-    run(main())
-
-
 def test_cursors(world: World) -> None:
     async def main() -> None:
         async with pgherd.connect(world.dsn) as db:
