@@ -461,20 +461,3 @@ def test_lost_connections(world: World) -> None:
             await admin.close()
 
     run(main())
-
-
-def test_a_table_that_another_client_distributes_is_noticed_within_the_bound(world: World) -> None:
-    async def job() -> None:
-        async with pgherd.connect(world.dsn) as one, pgherd.connect(world.dsn) as two:
-            await one.execute("CREATE TABLE grown (id bigint PRIMARY KEY, v int)")
-            await one.execute("INSERT INTO grown SELECT n, n FROM generate_series(1, 20) n")
-            assert await two.fetchval("SELECT count(*) FROM grown") == 20
-            epoch = two.map.epoch
-            await one.execute("CALL pgherd.distribute('grown', by => 'hash', key => 'id')")
-            async with asyncio.timeout(10):
-                while two.map.epoch == epoch:  # noqa: ASYNC110 it looks by itself
-                    await asyncio.sleep(0.05)
-            assert await two.fetchval("SELECT count(*) FROM grown") == 20
-            await one.execute("DROP TABLE grown")
-
-    run(job())
