@@ -52,10 +52,18 @@ STEPS = [
 
 
 @pytest.fixture(scope="module")
-def embedded(yard: Yard) -> Iterator[list[str]]:
+def one_server(yard: Yard) -> Iterator[LocalCluster]:
+    """Three groups as databases of one server."""
     cluster = yard.cluster("workloads", embedded=True, groups=3, gateway=False)
-    yield uris(cluster)
+    yield cluster
+    for server in cluster.servers(cluster.existing()):
+        kill(server)
     cluster.kill()
+
+
+@pytest.fixture(scope="module")
+def embedded(one_server: LocalCluster) -> list[str]:
+    return uris(one_server)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,12 @@ def grouped(yard: Yard) -> Iterator[LocalCluster]:
     for server in cluster.servers(cluster.existing()):
         kill(server)
     cluster.kill()
+
+
+@pytest.fixture(params=["embedded", "a server for each group"])
+def herd(request: pytest.FixtureRequest, one_server: LocalCluster, grouped: LocalCluster) -> LocalCluster:
+    """Both kinds of cluster, one after the other."""
+    return one_server if request.param == "embedded" else grouped
 
 
 def told(where: list[str], story: Callable[[Bank, PlainLender], Awaitable[None]]) -> None:
@@ -119,17 +133,17 @@ async def _in_doubt_anywhere(lender: PlainLender, groups: tuple[GroupId, ...]) -
 # ---- the bank ---------------------------------------------------------------------------------------------
 
 
-def test_every_consistent_look_at_the_bank_sees_the_same_total(embedded: list[str]) -> None:
+def test_every_consistent_look_at_the_bank_sees_the_same_total(herd: LocalCluster) -> None:
     async def story(bank: Bank, lender: PlainLender) -> None:
         async with controlled(lender, bank.groups):
             await bank.run(4.0, kinds=KINDS)
         await bank.check()
         assert bank.wrong == []
         assert all(bank.counts[f"{kind}: looks"] for kind in KINDS), bank.counts
-        assert bank.counts["committed over 2 groups"] and bank.counts["committed over 3 groups"]
+        assert all(bank.counts[f"committed over {count} groups"] for count in range(2, len(bank.groups) + 1))
         covered("bank without kills", bank.counts)
 
-    told(embedded, story)
+    told(uris(herd), story)
 
 
 def test_without_the_gates_the_bank_fails(embedded: list[str]) -> None:
@@ -150,7 +164,7 @@ def test_without_the_gates_the_bank_fails(embedded: list[str]) -> None:
 # ---- list append, long fork -------------------------------------------------------------------------------
 
 
-def test_repeatable_read_histories_have_no_forbidden_cycle(embedded: list[str]) -> None:
+def test_repeatable_read_histories_have_no_forbidden_cycle(herd: LocalCluster) -> None:
     async def story(bank: Bank, lender: PlainLender) -> None:
         work = ListAppend(lender, bank.groups, bank.gates)
         await work.setup()
@@ -165,10 +179,10 @@ def test_repeatable_read_histories_have_no_forbidden_cycle(embedded: list[str]) 
             {"over several groups": work.spanned, "aborted": outcomes.count("aborted"), "all": len(outcomes)},
         )
 
-    told(embedded, story)
+    told(uris(herd), story)
 
 
-def test_no_two_readers_see_two_commits_in_opposite_orders(embedded: list[str]) -> None:
+def test_no_two_readers_see_two_commits_in_opposite_orders(herd: LocalCluster) -> None:
     """Long fork: two writers of one group each, readers of both in processes of their own (here: gates of their own)."""
 
     async def story(bank: Bank, lender: PlainLender) -> None:
@@ -200,7 +214,7 @@ def test_no_two_readers_see_two_commits_in_opposite_orders(embedded: list[str]) 
         assert all(x[1] <= y[1] for x, y in itertools.pairwise(ordered)), "two readers saw a fork"
         covered("snapshots compared for forks", {"reads": len(seen), "different": len(ordered)})
 
-    told(embedded, story)
+    told(uris(herd), story)
 
 
 # ---- kills ------------------------------------------------------------------------------------------------
@@ -303,8 +317,8 @@ def test_a_server_killed_at_any_step_comes_back_without_half_transactions(
     told(uris(grouped), story)
 
 
-def test_the_bank_holds_while_servers_and_coordinators_die(grouped: LocalCluster) -> None:
-    servers = grouped.servers(grouped.existing())
+def test_the_bank_holds_while_servers_and_coordinators_die(herd: LocalCluster) -> None:
+    servers = herd.servers(herd.existing())
 
     async def story(bank: Bank, lender: PlainLender) -> None:
         async def faults() -> None:
@@ -326,4 +340,41 @@ def test_the_bank_holds_while_servers_and_coordinators_die(grouped: LocalCluster
             assert await recovery.status(lender, bank.groups, id_) in ("committed", "aborted")
         covered("bank under kills", bank.counts)
 
-    told(uris(grouped), story)
+    told(uris(herd), story)
+
+
+def test_histories_under_kills_have_no_forbidden_cycle(herd: LocalCluster) -> None:
+    servers = herd.servers(herd.existing())
+
+    async def story(bank: Bank, lender: PlainLender) -> None:
+        work = ListAppend(lender, bank.groups, bank.gates)
+        await work.setup()
+        kills = 0
+
+        async def faults() -> None:
+            nonlocal kills
+            chance = random.Random(11)
+            for _ in range(2):
+                await asyncio.sleep(0.7)
+                struck = chance.choice(servers)
+                await asyncio.to_thread(kill, struck)
+                await start(struck)
+                kills += 1
+
+        async with controlled(lender, bank.groups):
+            await asyncio.gather(work.run(4.0, seed=5), faults())
+        await settled(lender, bank.groups)
+        assert check(work.history) == []
+        outcomes = [done.outcome for done in work.history]
+        assert work.spanned
+        covered(
+            "list-append under kills",
+            {
+                "over several groups": work.spanned,
+                "unknown": outcomes.count("unknown"),
+                "servers killed": kills,
+                "all": len(outcomes),
+            },
+        )
+
+    told(uris(herd), story)
