@@ -183,23 +183,11 @@ class Backends:
         for link in self.links:
             link.types = types.get(link.group)
 
-    def forget_user(self, user: str) -> None:
-        """Close the idle connections of a role whose password changed."""
-        for (_, name), pool in self._pools.items():
-            if name == user:
-                pool.close()
-
     def forget_roles(self) -> None:
         """A role was dropped: one of the same name may follow, and SET ROLE on a connection means the old one."""
         for link in self.links:
             if link.applied is not None and any(link.applied.get(name) is not None for name in IDENTITY):
                 link.applied = None
-
-    def forget_group(self, group: GroupId) -> None:
-        """Close the idle connections to a group whose primary changed."""
-        for (number, _), pool in self._pools.items():
-            if number == group:
-                pool.close()
 
     def tidy(self, now: float) -> None:
         for pool in self._pools.values():

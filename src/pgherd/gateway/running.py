@@ -15,7 +15,6 @@ from pgherd.backend.connection import EXECUTE_ALL, SYNC, ServerLink
 from pgherd.backend.units import PARSED_AND_BOUND, PLAIN, Relay
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Shard
-from pgherd.engine import copying
 from pgherd.engine.execute import execute
 from pgherd.engine.gather import steady
 from pgherd.engine.link import Link, Part
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 WAIT_IN_TRANSACTION_S = 0.5
-_NO_ROWS_FORMATS: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,4 +481,3 @@ def _ends(plan: Plan) -> bool:
 
 
 Handler = Callable[[Any, BoundParams, Mode], Awaitable[None]]
-__all__ = ["GroupDown", "Handler", "Mode", "Runner", "copying"]

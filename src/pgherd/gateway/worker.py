@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgherd.backend.units import LENGTH
@@ -51,7 +51,6 @@ class Portal:
     sent: int = 0
     server: tuple[ServerLink, str] | None = None
     ended: bool = False
-    columns: bytes | None = field(default=None, repr=False)
 
 
 class Worker:

@@ -152,8 +152,5 @@ PINNING = frozenset(
 )
 """They leave state on, or read it from, their server connection."""
 
-LOCAL_STATE = frozenset({"pg_backend_pid", "inet_server_addr", "inet_server_port"})
-"""They describe the server connection that happens to answer."""
-
 KNOWN = SAME_EVERYWHERE | HARMLESS | AGGREGATES
 """Functions that certainly write nothing."""

@@ -222,4 +222,3 @@ _REFUSED: Final = {
     "drop_owned_stmt": ("DROP OWNED is not supported", "Drop the objects by name."),
     "reassign_owned_stmt": ("REASSIGN OWNED is not supported", "Use ALTER ... OWNER TO for each object."),
 }  # fmt: skip
-REFUSED_KINDS: Final = frozenset(_REFUSED)
