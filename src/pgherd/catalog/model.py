@@ -35,17 +35,23 @@ class Node:
     database: str
     region: str = ""
     zone: str = ""
+    name: str = ""  # Patroni's member name; empty where there is no Patroni
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The nodes that hold the same bytes. `nodes[0]` is the primary until groups are replicated."""
+    """The nodes that hold the same bytes. `managed`: Patroni decides who is primary, and `topology.watch` finds out.
+
+    Otherwise there is one node.
+    """
 
     id: GroupId
     nodes: tuple[Node, ...]
+    managed: bool = False
 
     @property
     def primary(self) -> Node:
+        """The only node of a group that is not managed; of others, some node."""
         return self.nodes[0]
 
 
