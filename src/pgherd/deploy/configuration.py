@@ -49,14 +49,18 @@ _ROTATED_LOG: Mapping[str, str] = {
 _FORGETFUL: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 
 
+def server_settings(*, durable: bool) -> dict[str, str]:
+    """The PostgreSQL settings that every server of pgherd has. Not `durable` is for tests: a power cut loses data."""
+    return {**_ALWAYS, **(_ROTATED_LOG if durable else _FORGETFUL)}
+
+
 def postgresql_conf(
     *, port: int, socket_directory: Path | None, durable: bool, extra: Mapping[str, str]
 ) -> str:
     """The text of pgherd.conf, which postgresql.conf includes. Not `durable` is for tests: a power cut loses data."""
-    settings = dict(_ALWAYS)
+    settings = server_settings(durable=durable)
     settings["port"] = str(port)
     settings["unix_socket_directories"] = str(socket_directory or "")
-    settings.update(_ROTATED_LOG if durable else _FORGETFUL)
     settings.update(extra)
     lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
     return (
