@@ -88,6 +88,13 @@ class GroupDown(PgherdError):
     retry = True
 
 
+class EtcdDown(PgherdError):
+    """etcd did not answer within the bound, or refused; PostgreSQL goes on without it for a while, commands that ask it do not."""
+
+    sqlstate = "58030"
+    retry = True
+
+
 class StaleMap(PgherdError):
     """The cluster map is older than the servers' metadata. Nothing was done: refresh, plan again, send again."""
 
