@@ -16,7 +16,14 @@ Outcome = Literal["done", "refused", "unknown"]
 CONNECT_S = 30
 STATEMENT_S = 60.0  # every wait of pgherd's own is shorter: this one says that something hangs
 
-_LOST = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError, EOFError)
+# InternalClientError: what asyncpg says when the other side's farewell meets the beginning of a statement
+LOST = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    OSError,
+    EOFError,
+)
 
 
 class Hanging(Exception):
@@ -35,7 +42,7 @@ def outcome_of(error: BaseException) -> Outcome:
         return "refused"
     if isinstance(error, asyncpg.PostgresConnectionError) and getattr(error, "sqlstate", None) == "08006":
         return "refused"  # pgherd's own: the group is down, and nothing was done
-    if isinstance(error, _LOST):
+    if isinstance(error, LOST):
         return "unknown"
     raise error
 
@@ -101,7 +108,7 @@ class GatewayFace:
                 await session.execute(f"SET pgherd.session_token = '{token}'")
             yield session
         finally:
-            with suppress(*_LOST, asyncpg.PostgresError, TimeoutError):
+            with suppress(*LOST, asyncpg.PostgresError, TimeoutError):
                 await connection.close(timeout=2)
 
     async def close(self) -> None:

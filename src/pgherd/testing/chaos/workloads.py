@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import asyncpg
 
 from pgherd.errors import PgherdError
-from pgherd.testing.chaos.faces import STATEMENT_S, Face, Outcome, Session, outcome_of
+from pgherd.testing.chaos.faces import LOST, STATEMENT_S, Face, Outcome, Session, outcome_of
 from pgherd.testing.cycles import Append, Done, Read, check
 
-ERRORS = (PgherdError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError)
+ERRORS = (PgherdError, asyncpg.PostgresError, TimeoutError, *LOST)
 PAUSE_S = 0.05  # between two tries of a session that failed
 
 
