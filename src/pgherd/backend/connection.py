@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
+from pgherd.backend.dial import CancelLine, dial
 from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
 from pgherd.backend.units import (
@@ -125,6 +126,7 @@ class ServerLink(asyncio.Protocol):
         self.idle_since = 0.0
         self.farewell: dict[str, str] | None = None  # the server's last error, a fatal one
         self.turns = 0  # units ended so far
+        self.tls: ssl.SSLContext | None = None
         self._units: deque[Unit] = deque()
         self._rest = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -384,12 +386,14 @@ class ServerLink(asyncio.Protocol):
         self.cancelling += 1
         try:
             async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection(self.node.host, self.node.port)
-                if self.busy and self.turns == turn:
-                    writer.write(wire.cancel_request(self.pid, self.secret))
-                    await reader.read()  # the server closes when it has passed it on
-                writer.close()
-        except (OSError, TimeoutError):
+                line = await dial(self.node, self.loop, self.tls, lambda: CancelLine(self.loop))
+                try:
+                    if self.busy and self.turns == turn:
+                        line.write(wire.cancel_request(self.pid, self.secret))
+                        await line.closed  # the server closes when it has passed it on
+                finally:
+                    line.close()
+        except (OSError, TimeoutError, GroupDown):
             pass
         finally:
             self.cancelling -= 1
@@ -475,10 +479,8 @@ async def connect(
             if socket_path is not None:
                 _, link = await loop.create_unix_connection(lambda: ServerLink(node, loop), socket_path)
             else:
-                # With TLS: direct negotiation (PostgreSQL 17 and later), no SSLRequest round trip.
-                _, link = await loop.create_connection(
-                    lambda: ServerLink(node, loop), node.host, node.port, ssl=tls
-                )
+                link = await dial(node, loop, tls, lambda: ServerLink(node, loop))
+                link.tls = tls
             greeting = _Greeting(credentials, loop)
             startup = {
                 "user": credentials.user,
