@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
-from pgherd.errors import PgherdError, ServerError
+from pgherd.errors import OutcomeUnknown, PgherdError, ServerError
+from pgherd.gateway import wire
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink
@@ -35,10 +36,13 @@ PARAMETER_DESCRIPTION = 0x74  # t
 NO_DATA = 0x6E  # n
 
 # Messages that a relay need not look at, and those that the answers to our own Parse and Bind add.
-PLAIN = frozenset(b"D2C3sIntcdHGWVNA")
+PLAIN = frozenset(b"D2C3sIntcdHGWVA")
 PARSED = frozenset(b"1")
 PARSED_AND_BOUND = frozenset(b"12")
 NOTHING: frozenset[int] = frozenset()
+TAGS = frozenset(b"C")
+_WAITS = b"\0RSyncRepWaitForLSN\0"  # the function that raises it, whatever language its message is in
+_FAREWELLS = frozenset({"57P01", "57P02", "57P03"})
 
 
 class Sink(Protocol):
@@ -69,13 +73,30 @@ def error_fields(data: bytes, pos: int, end: int) -> dict[str, str]:
     return fields
 
 
+def cancelled_wait(data: bytes, pos: int, end: int) -> bool:
+    """Whether a notice says that a commit is not known to be on the standby: its wait was cancelled (01000) or cut (57P01).
+
+    The success that follows means no more than that this server has it (postgres-facts, syncrep.c).
+    """
+    return data.find(_WAITS, pos, end) > 0
+
+
+def unreplicated() -> OutcomeUnknown:
+    """What to say instead of such a success."""
+    return OutcomeUnknown(
+        "the server stopped waiting for its standby during the commit, which a failover may undo",
+        hint="Look before you repeat it.",
+    )
+
+
 class Relay(Unit):
     """Hands a unit's bytes on to `sink` as they are, but for the kinds of message in `drop`.
 
     `keep_ready`: the client sees the ReadyForQuery (its own Sync or Query ends here). At the end `done(relay, lost)` is called;
     `error` then holds the ErrorResponse's fields, if there was one. `hold` chooses which errors are kept back
     instead of being sent (`held` says that one was), so that the statement can be sent again or reported otherwise;
-    it is asked only while nothing has been sent, unless `hold_late`.
+    it is asked only while nothing has been sent, unless `hold_late`. `unsure`: the commit's wait for the standby was
+    cancelled: the client gets an error in place of its command tag (the caller's business if `hold_late`).
     """
 
     __slots__ = (
@@ -93,6 +114,7 @@ class Relay(Unit):
         "sink",
         "status",
         "tag",
+        "unsure",
     )
 
     def __init__(
@@ -120,6 +142,7 @@ class Relay(Unit):
         self.forwarded = False
         self.held = False
         self.parsed = False
+        self.unsure = False
         self.status = 0
 
     def feed(self, link: ServerLink, data: bytes, pos: int) -> int:
@@ -142,6 +165,7 @@ class Relay(Unit):
                 return self._ready(link, data, start, pos, end, pieces)
             else:
                 replacement = self._special(link, kind, data, pos, end)
+                plain = self.plain
                 if replacement is not None:
                     if self.held:
                         pieces = self._said_before(b"".join((*pieces, data[start:pos])))
@@ -198,6 +222,8 @@ class Relay(Unit):
                 self.held = True
                 return b""
             return self.rewrite(self.error) if self.rewrite else None
+        if kind == NOTICE:
+            return self._notice(data, pos, end)
         if kind == PARSE_COMPLETE:
             self.parsed = True
         elif kind == COMMAND_COMPLETE:
@@ -209,6 +235,14 @@ class Relay(Unit):
         if kind == ROW_DESCRIPTION and link.types is not None:
             return link.types.row_description(data[pos:end])
         return None
+
+    def _notice(self, data: bytes, pos: int, end: int) -> bytes | None:
+        """Most are the client's. A server's farewell is not: nothing of the answer has been sent with it."""
+        if cancelled_wait(data, pos, end):
+            self.unsure = True
+            self.plain, self.drop = self.plain - TAGS, self.drop | TAGS
+            return b"" if self.hold_late else wire.error_response_from(unreplicated())
+        return b"" if error_fields(data, pos, end).get("C") in _FAREWELLS else None
 
     def lost(self, error: PgherdError) -> None:
         self.done(self, error)
@@ -283,6 +317,7 @@ class Collector(Framed):
         "parsed",
         "rows",
         "tag",
+        "unsure",
     )
 
     def __init__(
@@ -296,6 +331,7 @@ class Collector(Framed):
         self.error: dict[str, str] | None = None
         self.notices = notices
         self.parsed = False
+        self.unsure = False
         self.copying: asyncio.Future[bool] | None = None
 
     def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
@@ -327,6 +363,8 @@ class Collector(Framed):
             link.parameter_status(data, pos, end)
         elif kind == COPY_IN and self.copying is not None and not self.copying.done():
             self.copying.set_result(True)
+        elif kind == NOTICE and cancelled_wait(data, pos, end):
+            self.unsure = True
         elif kind in (NOTICE, NOTIFICATION) and self.notices is not None:
             self.notices(data[pos:end])
 
@@ -335,6 +373,8 @@ class Collector(Framed):
             return
         if self.error is not None:
             self.future.set_exception(ServerError(self.error))
+        elif self.unsure:
+            self.future.set_exception(unreplicated())
         else:
             self.future.set_result(self)
 

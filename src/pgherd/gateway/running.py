@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import EXECUTE_ALL, SYNC, ServerLink
-from pgherd.backend.units import PARSED_AND_BOUND, PLAIN, Relay
+from pgherd.backend.units import PARSED_AND_BOUND, PLAIN, Relay, unreplicated
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId, Shard
 from pgherd.engine.execute import execute
@@ -312,6 +312,8 @@ class Runner:
             error = ServerError(relay.error, sent=sql)
             error.partial = relay.forwarded
             raise error
+        if relay.unsure:
+            raise unreplicated()
 
     def _bound(
         self, link: ServerLink, sql: str, params: BoundParams, mode: Mode, target: Target | None

@@ -15,6 +15,7 @@ from pgherd.backend.state import SessionState, state_of
 from pgherd.errors import BadSetting, LoginRefused, PgherdError, ProtocolViolation, Refused, UnknownDatabase
 from pgherd.gateway import scram, wire
 from pgherd.gateway.session import READY, ClientSession
+from pgherd.gateway.variables import TOO_QUIET
 
 if TYPE_CHECKING:
     from pgherd.gateway.server import Gateway
@@ -214,6 +215,8 @@ def _settings(parameters: dict[str, str]) -> tuple[SessionState, dict[str, str]]
     if encoding.strip("'\"").lower() not in _UTF8:
         raise Refused(f'client_encoding "{encoding}" is not supported', hint="Set PGCLIENTENCODING=UTF8.")
     found.pop("client_encoding", None)
+    if found.get("client_min_messages", "").lower() in TOO_QUIET:
+        found["client_min_messages"] = "warning"
     own = {name: value for name, value in found.items() if name.startswith("pgherd.")}
     return state_of(tuple((name, value) for name, value in found.items() if name not in own)), own
 

@@ -111,8 +111,8 @@ class TransactionState(ClientTransport):
     def give_back(self, link: Any, *, reusable: bool = True) -> None:
         """Return a connection that `lend` gave."""
         self.active.discard(link)
-        if self.tainted:
-            link.strayed = True
+        if self.tainted or self.state.get("synchronous_commit") is not None:
+            link.strayed = True  # a distributed commit makes it wait for the standby
         if self.pinned.get(link.group) is link:
             link.resume_reading()
             return

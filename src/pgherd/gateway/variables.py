@@ -30,6 +30,8 @@ _CHARACTERISTICS = (
     "default_transaction_read_only",
     "default_transaction_deferrable",
 )
+# Servers must say when a commit stopped waiting for its standby, and they do so in a warning.
+TOO_QUIET = frozenset({"error", "fatal", "panic"})
 _TRUE = frozenset({b"\x01", b"t", b"true", b"1", b"on", b"yes", b"y"})
 
 
@@ -87,6 +89,10 @@ class Variables:
                     f'client_encoding "{plan.value}" is not supported', hint="Clients of pgherd use UTF8."
                 )
             return "UTF8"
+        if name == "client_min_messages" and (plan.value or "").strip("'\"").lower() in TOO_QUIET:
+            local = str(plan.local).lower()
+            sql = f"SELECT pg_catalog.set_config('client_min_messages', 'warning', {local})"
+            plan = replace(plan, sql=sql, value="warning")
         if name == "restrict_nonsystem_relation_kind":
             return plan.value or ""  # pg_dump's guard would shut out pgherd's own catalogs and foreign tables
         if self.session.tx is None and mode.alone:

@@ -356,8 +356,13 @@ class Transaction:
         if error is None:
             return
         if is_lost(error):
+            why = (
+                error.message
+                if isinstance(error, OutcomeUnknown)
+                else "the connection was lost during COMMIT"
+            )
             raise OutcomeUnknown(
-                f"the connection was lost during COMMIT; transaction {self.id} may or may not have committed",
+                f"{why}; transaction {self.id} may or may not have committed",
                 hint="Only transactions that asked for pgherd.transaction_id(), or wrote in several groups, can be asked about.",
             ) from error
         raise error

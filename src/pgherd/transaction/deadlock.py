@@ -21,7 +21,7 @@ Process = tuple[GroupId, int]  # a server process: its group and its pid
 # One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
 SCAN = """WITH waiting AS MATERIALIZED (
     SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
-SELECT 'wait', w.pid::text, b.pid::text, (w.query !~* '^\\s*(set local synchronous_commit|lock table pgherd.home_gate|commit|prepare transaction)')::text
+SELECT 'wait', w.pid::text, b.pid::text, (w.query !~* '^\\s*(select pg_catalog.set_config\\(''synchronous_commit''|lock table pgherd.home_gate|commit|prepare transaction)')::text
     FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
 UNION ALL
 SELECT 'same', l.pid::text, (l.classid::int8 & 65535)::text, l.objid::text

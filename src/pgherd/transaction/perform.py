@@ -13,8 +13,10 @@ from typing import Protocol as Shape
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
-from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, ServerError
 from pgherd.transaction.two_phase import (
+    BARRIER,
+    DURABLY,
     Ask,
     Decide,
     Effect,
@@ -57,13 +59,14 @@ async def nothing(_when: str, _protocol: Protocol) -> None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether `error` leaves open what the server did: a lost connection, a bound, a server that shuts down."""
+    """Whether `error` leaves open what the server did: a lost connection, a bound, a server that shuts down, a cancelled
+    wait for the standby."""
     if isinstance(error, ServerError):
         return error.fields.get("V", error.fields.get("S", "")) in ("FATAL", "PANIC") or error.code[:2] in (
             "08",
             "57P",
         )
-    return isinstance(error, GroupDown | OSError | TimeoutError)
+    return isinstance(error, GroupDown | OutcomeUnknown | OSError | TimeoutError)
 
 
 class Performer:
@@ -156,6 +159,8 @@ class Performer:
         link = await self.lender.lend(effect.group)
         reusable = False
         try:
+            if isinstance(effect, Finish):
+                await link.do(DURABLY)
             result = await attempt(link, effect)
             reusable = True
             return result
@@ -173,6 +178,8 @@ async def attempt(link: Link, effect: Ask | Finish | Undo) -> Result:
     except ServerError as error:
         if error.code != "42704":
             raise
+        if isinstance(effect, Finish):
+            await link.do(BARRIER)  # whoever did it may not have waited for the standby
     return Result.DONE
 
 

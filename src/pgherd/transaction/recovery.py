@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Row
-from pgherd.errors import BadSetting, GroupDown, PgherdError
+from pgherd.errors import BadSetting, GroupDown, OutcomeUnknown, PgherdError
 from pgherd.transaction import two_phase
 from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, nothing
 from pgherd.transaction.two_phase import Gid, Phase
@@ -187,7 +187,7 @@ async def status(lender: Lender, groups: Sequence[GroupId], transaction_id: str)
         if outcome == "aborted":
             return "aborted" if listed or age_s <= two_phase.AGE_LIMIT_S else None
         return await _committed_everywhere(lender, listed, transaction_id)
-    except GroupDown:
+    except (GroupDown, OutcomeUnknown):
         return "in progress"
 
 
@@ -207,6 +207,7 @@ async def _decision(
     outcome, listed, decided, running = rows[0]
     if outcome is None:
         return ("in progress", (), 0.0) if str(running).lower() in ("t", "true") else None
+    await ask(lender, home, two_phase.BARRIER)  # what is told shall outlive a failover
     groups = tuple(GroupId(int(group)) for group in str(listed or "").split(",") if group)
     return outcome, groups, float(decided or 0) - two_phase.born_of(transaction_id)
 

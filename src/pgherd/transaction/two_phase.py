@@ -32,6 +32,16 @@ AGE_LIMIT_S = (
 KEPT_S = 3600  # decisions are kept at least so long
 
 
+# Commits of this connection wait for the standby from now on, whatever role, database or session had set. It outlasts the
+# transaction, so that COMMIT PREPARED, which stands alone, waits as well.
+DURABLY = (
+    "SELECT pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit') "
+    "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)"
+)
+# A commit that writes nothing but a mark: when it is answered, all that was committed here before is on the standby.
+BARRIER = f"{DURABLY}; SELECT pg_catalog.pg_logical_emit_message(true, 'pgherd', '')"
+
+
 class Phase(Enum):
     """Where a transaction stands. The last four are final."""
 
@@ -143,10 +153,7 @@ class Prepare:
 
     @property
     def sql(self) -> str:
-        return (
-            "SET LOCAL synchronous_commit TO on; LOCK TABLE pgherd.gate IN ROW EXCLUSIVE MODE; "
-            f"PREPARE TRANSACTION '{self.gid}'"
-        )
+        return f"{DURABLY}; LOCK TABLE pgherd.gate IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION '{self.gid}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,8 @@ class Decide:
 class Ask:
     """Find out the decision in home, on any connection; if there is none, this makes it 'aborted'.
 
-    `seen`: where it was seen prepared, which proves that it had not ended, and so that 'aborted' is true for ever.
+    It writes the row in either case: a decision that a crash or a cancelled wait has left unreplicated is on the standby
+    when this is answered, and only then may anybody act on it. `seen`: where it was seen prepared, which proves that it had not ended, and so that 'aborted' is true for ever.
     """
 
     group: GroupId
@@ -177,8 +185,8 @@ class Ask:
     @property
     def sql(self) -> str:
         return (
-            f"SET LOCAL lock_timeout = '1s'; {insert_decision(self.id, 'aborted', self.seen)} ON CONFLICT (id) DO NOTHING; "
-            f"SELECT outcome, groups::text FROM pgherd.decisions WHERE id = '{self.id}'"
+            f"SET LOCAL lock_timeout = '1s'; {insert_decision(self.id, 'aborted', self.seen)} ON CONFLICT (id) "
+            "DO UPDATE SET outcome = pgherd.decisions.outcome RETURNING outcome, groups::text"
         )
 
 
