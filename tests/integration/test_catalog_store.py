@@ -9,7 +9,7 @@ import postgast
 import pytest
 from catalog_world import World, run
 
-from pgherd.catalog import store
+from pgherd.catalog import nodes, store
 from pgherd.catalog.ddl.change import written
 from pgherd.catalog.model import Node
 from pgherd.catalog.overlay import OVERLAID, TARGETS, overlaid
@@ -41,25 +41,26 @@ def test_installing_again_changes_nothing_and_follows_moved_nodes(groups: list[N
     async def job() -> None:
         async with await World.open(groups) as world:
             before = await world.map()
-            await store.install(world.links, groups)
+            await store.install(world.links)
+            assert not await nodes.register(nodes.Held(world.links), groups)
             assert await world.map() == before
             elsewhere = [groups[0], replace(groups[1], port=1)]
-            await store.register_nodes(world.links, elsewhere)
+            assert await nodes.register(nodes.Held(world.links), elsewhere)
             assert (await world.map()).groups[elsewhere[1].group].primary.port == 1
             with pytest.raises(ServerError, match="could not connect"):
                 await world.rows(0, "SELECT * FROM pgherd.probe_1")
-            await store.register_nodes(world.links, groups)
+            assert await nodes.register(nodes.Held(world.links), groups)
             assert await world.rows(0, "SELECT * FROM pgherd.probe_1") == [("1",)]
 
     run(job())
 
 
 def test_another_layout_is_refused(yard: Yard, server: Server) -> None:
-    async def job(nodes: list[Node]) -> None:
-        async with await World.open(nodes) as world:
+    async def job(groups: list[Node]) -> None:
+        async with await World.open(groups) as world:
             await world.rows(0, "UPDATE pgherd.cluster SET layout = 99")
             with pytest.raises(DeployError, match="another pgherd version"):
-                await store.install(world.links, nodes)
+                await store.install(world.links)
 
     run(job(yard.groups(server, 1)))
 

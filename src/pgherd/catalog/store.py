@@ -1,14 +1,14 @@
-"""The `pgherd` schema on the servers: install it, keep its nodes true, read the cluster map from it.
+"""The `pgherd` schema on the servers: install it, and read the cluster map from it. Nodes are `catalog.nodes`' business.
 
 The SQL lies in `catalog/sql/*.sql`, in the order of the file names. 10 makes the tables, once; all others only replace
-functions and run at every start.
+functions and run at every start. An older layout of the tables is brought up to date by `catalog/to_layout_<n>.sql`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -33,7 +33,8 @@ from pgherd.catalog.text import literal
 from pgherd.engine.link import Link
 from pgherd.errors import DeployError
 
-LAYOUT: Final = 1  # the layout of pgherd's tables; another number in a server means another version's data
+LAYOUT: Final = 2  # the layout of pgherd's tables; another number in a server means another version's data
+_STEPS: Final = {1: "to_layout_2.sql"}  # what takes a layout to the next one, in place
 
 
 @cache
@@ -45,30 +46,18 @@ def _files() -> tuple[tuple[str, str], ...]:
     return tuple(sorted(texts))
 
 
-def install_sql(group: GroupId, *, cluster_id: str, fresh: bool) -> list[str]:
-    """The texts that make (`fresh`) or refresh the schema `pgherd` in one group, in order."""
-    texts: list[str] = []
-    for name, text in _files():
-        if fresh or not name.startswith("10_"):
-            texts.append(text.replace("{group}", str(int(group))))
-    if fresh:
-        texts.append(
-            f"INSERT INTO pgherd.cluster (id, layout, epoch) VALUES ({literal(cluster_id)}, {LAYOUT}, 1)"
-        )
-    return texts
-
-
-def _nodes_sql(nodes: Iterable[Node]) -> str:
-    groups = sorted({node.group for node in nodes})
-    rows = ", ".join(
-        f"({node.id}, {node.group}, {literal(node.host)}, {node.port}, {literal(node.database)},"
-        f" {literal(node.region)}, {literal(node.zone)})"
-        for node in nodes
-    )
-    return (
-        f"INSERT INTO pgherd.groups VALUES {', '.join(f'({group})' for group in groups)} ON CONFLICT DO NOTHING;\n"
-        f"DELETE FROM pgherd.nodes;\nINSERT INTO pgherd.nodes VALUES {rows};\nSELECT pgherd.sync_servers()"
-    )
+def install_sql(group: GroupId, *, cluster_id: str, layout: int | None) -> list[str]:
+    """The texts that make (no `layout` yet) or bring up to date the schema `pgherd` in one group, in order."""
+    texts = [
+        text.replace("{group}", str(int(group)))
+        for name, text in _files()
+        if layout is None or not name.startswith("10_")
+    ]
+    if layout is None:
+        start = f"INSERT INTO pgherd.cluster (id, layout, epoch) VALUES ({literal(cluster_id)}, {LAYOUT}, 1)"
+        return [*texts, start]
+    package = resources.files("pgherd.catalog")
+    return [*((package / _STEPS[step]).read_text("utf-8") for step in range(layout, LAYOUT)), *texts]
 
 
 async def installed_layout(link: Link) -> int | None:
@@ -80,38 +69,40 @@ async def installed_layout(link: Link) -> int | None:
     return int(rows[0][0] or 0) if rows else None
 
 
-async def install(links: Sequence[Link], nodes: Sequence[Node]) -> None:
-    """Make the databases behind `links` the groups 0, 1, … with `nodes`, or bring their functions and nodes up to date.
+async def install(links: Sequence[Link]) -> None:
+    """Make the databases behind `links` the groups that the links name, or bring their tables and functions up to date.
 
-    Each link must be a superuser's, outside a transaction. May be repeated after any failure. Raises DeployError if
-    a group holds another version's layout.
+    Each link must be a superuser's, to the group's primary, outside a transaction. May be repeated after any failure. Then
+    say where the nodes are: `nodes.register`. Raises DeployError if a group holds a layout that is not understood, or has lost its catalog.
     """
     layouts = [await installed_layout(link) for link in links]
-    for group, layout in enumerate(layouts):
-        if layout not in (None, LAYOUT):
+    for link, layout in zip(links, layouts, strict=True):
+        if layout is not None and layout != LAYOUT and layout not in _STEPS:
             raise DeployError(
-                f"group {group} holds data of another pgherd version (layout {layout}, this one is {LAYOUT})",
+                f"group {link.group} holds data of another pgherd version (layout {layout}, this one is {LAYOUT})",
                 hint="Use the pgherd version that made it, or another state directory.",
             )
-    cluster_id = str(uuid4())
-    for link, layout in zip(links, layouts, strict=True):
-        if layout is not None:
-            cluster_id = str((await link.run("SELECT id FROM pgherd.cluster"))[0][0])
-            break
-    texts = [
-        [*install_sql(GroupId(group), cluster_id=cluster_id, fresh=layout is None), _nodes_sql(nodes)]
-        for group, layout in enumerate(layouts)
+    cluster_id = await _cluster_id(links, layouts)
+    runs = [
+        link.run(_in_transaction("\n;\n".join(install_sql(link.group, cluster_id=cluster_id, layout=layout))))
+        for link, layout in zip(links, layouts, strict=True)
     ]
-    runs = [link.run(_in_transaction("\n;\n".join(text))) for link, text in zip(links, texts, strict=True)]
     for result in await asyncio.gather(*runs, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
 
 
-async def register_nodes(links: Sequence[Link], nodes: Sequence[Node]) -> None:
-    """Tell every group where all nodes answer now: hosts and ports may change at a restart."""
-    for link in links:
-        await link.run(_in_transaction(_nodes_sql(nodes)))
+async def _cluster_id(links: Sequence[Link], layouts: Sequence[int | None]) -> str:
+    """The cluster's id: a new one, if no group has a catalog. A group without one among groups that hold shards lost its data."""
+    known = [link for link, layout in zip(links, layouts, strict=True) if layout is not None]
+    if not known:
+        return str(uuid4())
+    if None in layouts and (await known[0].run("SELECT count(*) FROM pgherd.shards"))[0][0] != "0":
+        raise DeployError(
+            f"group {links[layouts.index(None)].group} has no catalog, but the cluster's other groups hold tables",
+            hint="Its data is gone, or this is another database. Restore it from a backup.",
+        )
+    return str((await known[0].run("SELECT id FROM pgherd.cluster"))[0][0])
 
 
 def _in_transaction(text: str) -> str:
@@ -132,8 +123,11 @@ def parse_map(text: str) -> ClusterMap:
     """The cluster map from the json that `pgherd.map()` answers."""
     raw = json.loads(text)
     nodes = [_node(row) for row in raw["nodes"]]
+    managed = {row["id"] for row in raw["groups"] if row["managed"]}
     groups = {
-        group: Group(id=group, nodes=tuple(node for node in nodes if node.group == group))
+        group: Group(
+            id=group, nodes=tuple(node for node in nodes if node.group == group), managed=group in managed
+        )
         for group in sorted({node.group for node in nodes})
     }
     ids = {row["name"]: KeyspaceId(row["id"]) for row in raw["keyspaces"]}
@@ -148,7 +142,7 @@ def parse_map(text: str) -> ClusterMap:
 def _node(row: dict[str, Any]) -> Node:
     return Node(
         id=row["id"], group=GroupId(row["group_id"]), host=row["host"], port=row["port"],
-        database=row["database"], region=row["region"], zone=row["zone"],
+        database=row["database"], region=row["region"], zone=row["zone"], name=row["name"],
     )  # fmt: skip
 
 
@@ -205,5 +199,4 @@ __all__ = [
     "installed_layout",
     "load",
     "parse_map",
-    "register_nodes",
 ]

@@ -101,6 +101,7 @@ CREATE OR REPLACE FUNCTION pgherd.map() RETURNS jsonb LANGUAGE sql STABLE SET se
         'epoch', (SELECT epoch FROM pgherd.cluster),
         'next_shard', (SELECT next_shard FROM pgherd.cluster),
         'next_keyspace', (SELECT next_keyspace FROM pgherd.cluster),
+        'groups', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.id), '[]') FROM pgherd.groups g),
         'nodes', (SELECT coalesce(jsonb_agg(to_jsonb(n) ORDER BY n.group_id, n.id), '[]') FROM pgherd.nodes n),
         'keyspaces', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.id), '[]') FROM pgherd.keyspaces k),
         'shards', (SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.id), '[]') FROM pgherd.shards s),

@@ -1,16 +1,30 @@
 -- Foreign servers: one for each other group, as group_<id>, with all of its nodes; and what a reader probes through it.
 
+-- The options of the server of one group. A vanished host shall not hang a scan, and a group with several nodes is its primary.
+CREATE OR REPLACE FUNCTION pgherd.wanted_options(p_group integer) RETURNS TABLE (name text, value text) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    WITH n AS (SELECT string_agg(host, ',' ORDER BY id) AS host, string_agg(port::text, ',' ORDER BY id) AS port,
+                      min(database) AS dbname, count(*) > 1 AS several FROM pgherd.nodes WHERE group_id = p_group),
+         base AS (SELECT o.* FROM n, LATERAL (VALUES ('host', n.host), ('port', n.port), ('dbname', n.dbname),
+            ('fetch_size', '10000'), ('async_capable', 'true'), ('keep_connections', 'on'), ('updatable', 'false'), ('truncatable', 'false'),
+            ('extensions', (SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension WHERE extname NOT IN ('plpgsql', 'postgres_fdw'))),
+            -- where sessions logged in by SCRAM, their keys log in on the other side as well (PostgreSQL 18)
+            ('use_scram_passthrough', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'true' END),
+            ('connect_timeout', CASE WHEN n.several THEN '2' ELSE '5' END), ('target_session_attrs', CASE WHEN n.several THEN 'read-write' END),
+            ('tcp_user_timeout', '10000'), ('keepalives_idle', '5'), ('keepalives_interval', '2'), ('keepalives_count', '3')) AS o (name, value))
+    SELECT name, value FROM base WHERE value IS NOT NULL AND name NOT IN (SELECT s.name FROM pgherd.server_options s)
+    UNION ALL SELECT s.name, s.value FROM pgherd.server_options s
+$$;
+
+-- Bring the foreign servers in line with the nodes. What is right already is not touched: an ALTER SERVER ends cached connections.
 CREATE OR REPLACE FUNCTION pgherd.sync_servers() RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 DECLARE
     g record;
-    o record;
-    have text[];
+    changes text;
     server name;
 BEGIN
-    FOR g IN SELECT n.group_id, string_agg(n.host, ',' ORDER BY n.id) AS host, string_agg(n.port::text, ',' ORDER BY n.id) AS port,
-                    min(n.database) AS dbname, count(*) AS members
-             FROM pgherd.nodes n WHERE n.group_id <> pgherd.group_id() GROUP BY n.group_id ORDER BY n.group_id LOOP
+    FOR g IN SELECT DISTINCT n.group_id FROM pgherd.nodes n WHERE n.group_id <> pgherd.group_id() ORDER BY 1 LOOP
         server := 'group_' || g.group_id;
         IF NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = server) THEN
             EXECUTE format('CREATE SERVER %I FOREIGN DATA WRAPPER postgres_fdw', server);
@@ -19,21 +33,13 @@ BEGIN
                            'probe_' || g.group_id, server);
             EXECUTE format('GRANT SELECT ON pgherd.%I TO PUBLIC', 'probe_' || g.group_id);
         END IF;
-        have := ARRAY(SELECT split_part(x, '=', 1) FROM pg_foreign_server, unnest(srvoptions) AS x WHERE srvname = server);
-        FOR o IN SELECT * FROM (VALUES ('host', g.host), ('port', g.port), ('dbname', g.dbname), ('fetch_size', '10000'), ('async_capable', 'true'),
-                ('extensions', (SELECT string_agg(extname, ',') FROM pg_extension WHERE extname NOT IN ('plpgsql', 'postgres_fdw'))),
-                ('keep_connections', 'on'),
-                -- where sessions logged in by SCRAM, their keys log in on the other side as well (PostgreSQL 18)
-                ('use_scram_passthrough', CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'true' END), ('connect_timeout', '5'), ('updatable', 'false'), ('truncatable', 'false'),
-                ('target_session_attrs', CASE WHEN g.members > 1 THEN 'read-write' END)) AS wanted (name, value) LOOP
-            IF o.value IS NULL THEN
-                IF o.name = ANY (have) THEN
-                    EXECUTE format('ALTER SERVER %I OPTIONS (DROP %I)', server, o.name);
-                END IF;
-            ELSE
-                EXECUTE format('ALTER SERVER %I OPTIONS (%s %I %L)', server, CASE WHEN o.name = ANY (have) THEN 'SET' ELSE 'ADD' END, o.name, o.value);
-            END IF;
-        END LOOP;
+        SELECT string_agg(CASE WHEN w.value IS NULL THEN format('DROP %I', name) ELSE format('%s %I %L', CASE WHEN h.value IS NULL THEN 'ADD' ELSE 'SET' END, name, w.value) END, ', ')
+        INTO changes FROM pgherd.wanted_options(g.group_id) w FULL JOIN (
+            SELECT split_part(x, '=', 1) AS name, substr(x, strpos(x, '=') + 1) AS value FROM pg_foreign_server, unnest(srvoptions) AS x WHERE srvname = server) h USING (name)
+        WHERE w.value IS DISTINCT FROM h.value;
+        IF changes IS NOT NULL THEN
+            EXECUTE format('ALTER SERVER %I OPTIONS (%s)', server, changes);
+        END IF;
     END LOOP;
     PERFORM pgherd.map_role(rolname) FROM pg_roles WHERE rolcanlogin;
 END $$;
