@@ -189,11 +189,11 @@ async def _ended(jobs: Sequence[asyncio.Task[None]]) -> list[str]:
     done, left = await asyncio.wait(jobs, timeout=SETTLE_S * 3)
     for job in left:
         job.cancel()
-    found = [f"{job.get_name()} does not end" for job in left]
-    for job in done:
-        if (error := job.exception()) is not None:
-            found.append(f"{job.get_name()}: {type(error).__name__}: {error}")
-    return found
+    failed = [(job, error) for job in done if (error := job.exception()) is not None]
+    return [
+        *(f"{job.get_name()} does not end" for job in left),
+        *(f"{job.get_name()}: {type(error).__name__}: {error}" for job, error in failed),
+    ]
 
 
 async def _check(world: World, report: Report, workloads: Sequence[Workload], face: Face) -> None:
