@@ -50,19 +50,19 @@ class Direct:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
                 continue
+            said: list[str] = []
+            connection.add_log_listener(lambda _, message, said=said: said.append(str(message)))
             try:
                 while not stop.is_set():
-                    await self._one(group, host, connection)
+                    await self._one(group, host, connection, said)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 self.counts["ends"] += 1
                 await asyncio.sleep(PAUSE_S)
             finally:
                 connection.terminate()
 
-    async def _one(self, group: int, host: Host, connection: asyncpg.Connection) -> None:
+    async def _one(self, group: int, host: Host, connection: asyncpg.Connection, said: list[str]) -> None:
         number = next(self._numbers)
-        said: list[str] = []
-        connection.add_log_listener(lambda _, message: said.append(str(message)))
         # the bound ends the connection without a cancel request's chance to look like success
         job = asyncio.ensure_future(connection.execute("INSERT INTO public.chaos_direct VALUES ($1)", number))
         done, _ = await asyncio.wait([job], timeout=STATEMENT_S)
