@@ -73,6 +73,17 @@ class Context:
             and not any(schema for schema, _ in self.scope.functions)
         )
 
+    @property
+    def replicable(self) -> bool:
+        """A replica may answer: it reads tables whose kind is known, locks nothing, and calls nothing that may do more than read."""
+        scope = self.scope
+        return (
+            self.statement.kind == "select_stmt"
+            and not (scope.locking or scope.into or scope.writes or self.pins)
+            and scope.kinds() <= {"distributed", "reference", "single"}
+            and all(not schema and name in functions.STEADY for schema, name in scope.functions)
+        )
+
     def read_groups(self) -> tuple[GroupId, ...]:
         """The groups whose rows a whole-table read of the statement may need, ascending."""
         if any(one.table is not None and one.table.distributed_view for one in self.scope.relations):

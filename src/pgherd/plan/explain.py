@@ -38,7 +38,11 @@ def explain(plan: AnyPlan | Plan, cluster: ClusterMap) -> dict[str, Any]:
     shown: dict[str, Any] = {"route": type(plan).__name__, "why": plan.why}
     for field in fields(plan):
         value = getattr(plan, field.name)
-        if field.name == "why" or value in (None, (), "", False) or value == _DEFAULTS.get(field.name, ...):
+        if (
+            field.name in ("why", "replica")
+            or value in (None, (), "", False)
+            or value == _DEFAULTS.get(field.name, ...)
+        ):
             continue
         if field.name == "fallback":
             shown["fallback"] = value.sql

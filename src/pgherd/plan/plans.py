@@ -75,6 +75,7 @@ class Plan:
     `rows`: it answers with rows. `why`: one sentence for people. `tag`: the first word of its command tag.
     `in_transaction`: False if PostgreSQL forbids it inside a transaction block (VACUUM ...).
     `pin`: it leaves session state on its server connection (temporary table, LISTEN, advisory lock, WITH HOLD).
+    `replica`: certainly a read and nothing else, the same on every node: a replica may answer it.
     """
 
     why: str = ""
@@ -83,6 +84,7 @@ class Plan:
     tag: str = "SELECT"
     in_transaction: bool = True
     pin: bool = False
+    replica: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

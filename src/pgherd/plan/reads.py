@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgherd.catalog.model import GroupId
 from pgherd.errors import Refused
 from pgherd.plan import gather, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.dependents import with_dependents
-from pgherd.plan.plans import AnyPlan, Federated, OneGroup, Scatter, Single, Text
+from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Scatter, Single, Text
 from pgherd.plan.prune import all_wanted, bound_to, fixed_key, groups_of
 from pgherd.plan.scope import names_of
 from pgherd.sql.rewrite import pieces
@@ -20,6 +22,15 @@ _LOCKS_HINT = (
 
 def plan_select(context: Context) -> AnyPlan:
     """The plan of a SELECT (writing CTEs are for `writes`)."""
+    plan = _plan(context)
+    if context.replicable and not plan.write:
+        plan = replace(plan, replica=True)
+        if isinstance(plan, Gather):
+            plan = replace(plan, fallback=replace(plan.fallback, replica=True))
+    return plan
+
+
+def _plan(context: Context) -> AnyPlan:
     scope = context.scope
     write = scope.locking or context.calls_unknown
     distributed = scope.distributed

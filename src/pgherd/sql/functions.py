@@ -154,3 +154,22 @@ PINNING = frozenset(
 
 KNOWN = SAME_EVERYWHERE | HARMLESS | AGGREGATES
 """Functions that certainly write nothing."""
+
+STEADY = (
+    SAME_EVERYWHERE
+    | AGGREGATES
+    | frozenset(
+        """
+        age col_description current_database current_schema current_schemas format_type get_current_ts_config
+        getdatabaseencoding grouping has_any_column_privilege has_column_privilege has_database_privilege
+        has_function_privilege has_schema_privilege has_sequence_privilege has_table_privilege has_type_privilege
+        inet_client_addr inet_client_port inet_server_addr inet_server_port jsonb_populate_record_valid mxid_age now
+        obj_description pg_basetype pg_client_encoding pg_collation_for pg_column_size pg_get_constraintdef pg_get_expr
+        pg_get_indexdef pg_get_userbyid pg_get_viewdef pg_has_role pg_input_is_valid pg_postmaster_start_time
+        pg_table_is_visible pg_type_is_visible row_security_active shobj_description statement_timestamp system_user
+        to_regclass to_regnamespace to_regproc to_regrole to_regtype transaction_timestamp ts_debug ts_parse
+        ts_token_type xml xml_is_well_formed
+        """.split()  # noqa: SIM905
+    )
+)
+"""Certainly immutable or stable, and the same on every node of a group: a replica may answer."""
