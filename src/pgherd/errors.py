@@ -230,6 +230,21 @@ class TooManyClients(PgherdError):
     retry = True
 
 
+class TooManyWaiting(PgherdError):
+    """As many statements as may already wait for a group's primary."""
+
+    sqlstate = "53300"
+    retry = True
+    hint = "Try again in a few seconds; pgherd status says which nodes are up."
+
+
+class BadToken(PgherdError):
+    """A session token that no session of pgherd made, or that was damaged on its way."""
+
+    sqlstate = "22023"
+    hint = "Hand on the text that pgherd.session_token() answered, whole and unchanged."
+
+
 class Cancelled(PgherdError):
     """The client asked for its statement to be cancelled, or went away."""
 
