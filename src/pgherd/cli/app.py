@@ -15,7 +15,23 @@ from rich.markup import escape
 from pgherd.cli.console import errors
 from pgherd.errors import PgherdError, ServerError
 
-COMMANDS = ("up", "down", "status", "shards", "psql", "explain", "admin", "gateway", "tx", "version")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "shards",
+    "psql",
+    "explain",
+    "admin",
+    "node",
+    "init",
+    "add_group",
+    "add_replica",
+    "remove",
+    "gateway",
+    "tx",
+    "version",
+)
 
 INTERRUPTED = 130
 
