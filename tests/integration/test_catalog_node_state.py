@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -44,27 +42,7 @@ class Pair:
 def pair(yard: Yard) -> Iterator[Pair]:
     primary = yard.server("state_primary")
     node = yard.groups(primary, 1)[0]
-    standby = yard.make("state_standby")
-    standby.directory.mkdir(mode=0o700)
-    standby.identity.own(standby.directory)
-    words: list[str | Path] = [
-        standby.binaries.path("pg_basebackup"),
-        "-D",
-        standby.data,
-        "-R",
-        "-c",
-        "fast",
-        "-d",
-        primary.uri(),
-    ]
-    subprocess.run(
-        standby.identity.command(words),
-        check=True,
-        capture_output=True,
-        cwd="/",
-        **standby.identity.options(),
-    )
-    standby.start()
+    standby = yard.standby(primary, "state_standby")
     yield Pair(primary, standby, node)
     standby.stop(immediate=True)
     primary.stop(immediate=True)
@@ -180,6 +158,11 @@ def test_the_lease(pair: Pair, content: bytes | None, least: int | None, most: i
             path.write_bytes(content.replace(b"%d", str(int(time.time() * 1000) + 10_000).encode()))
             pair.primary.identity.own(path)
         found = (await state(pair.primary, pair.node))["lease_ms"]
+        if found is None or found > 0:
+            assert await do(pair.primary, pair.node, "SELECT one FROM pgherd.leading") == 1
+        else:
+            with pytest.raises(asyncpg.PostgresConnectionError, match="may not be its primary"):
+                await do(pair.primary, pair.node, "SELECT one FROM pgherd.leading")
         path.unlink(missing_ok=True)
         assert found is None if least is None else least <= found <= (most or 0)
 

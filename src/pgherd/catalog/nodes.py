@@ -18,7 +18,7 @@ from pgherd.engine.link import Link
 from pgherd.errors import DeployError, GroupDown
 from pgherd.transaction import recovery
 from pgherd.transaction.coordinator import Transaction
-from pgherd.transaction.perform import Lender
+from pgherd.transaction.perform import Lender, OnStep, nothing
 from pgherd.transaction.snapshot import Gates
 
 LOCK_S: Final = 30.0  # how long a change of the nodes waits for another change of the cluster map
@@ -107,14 +107,19 @@ def _texts(target: Arrangement) -> str:
 
 
 async def register(
-    lender: Lender, wished: Sequence[Node], *, managed: Collection[GroupId] = (), lock_s: float = LOCK_S
+    lender: Lender,
+    wished: Sequence[Node],
+    *,
+    managed: Collection[GroupId] = (),
+    lock_s: float = LOCK_S,
+    on_step: OnStep = nothing,
 ) -> bool:
     """Let `wished` be the nodes of the cluster, all of them; answers whether anything changed.
 
     Ids that come with the nodes mean nothing. Raises DeployError for a group without a node, GroupDown and the like.
     """
     groups = tuple(sorted({node.group for node in wished}))
-    async with changing(lender, groups, lock_s=lock_s) as change:
+    async with changing(lender, groups, lock_s=lock_s, on_step=on_step) as change:
         missing = set(change.cluster.groups) - set(groups)
         if missing:
             raise DeployError(
@@ -229,7 +234,11 @@ async def set_server_options(lender: Lender, options: dict[str, str], *, lock_s:
 
 @asynccontextmanager
 async def changing(
-    lender: Lender, groups: tuple[GroupId, ...] | None = None, *, lock_s: float = LOCK_S
+    lender: Lender,
+    groups: tuple[GroupId, ...] | None = None,
+    *,
+    lock_s: float = LOCK_S,
+    on_step: OnStep = nothing,
 ) -> AsyncGenerator[Change]:
     """A change of the cluster map over all groups: committed in all of them at the block's end, or in none.
 
@@ -238,7 +247,7 @@ async def changing(
     """
     known = await _known_groups(lender) if groups is None else groups
     await recovery.recover(lender, known)
-    tx = Transaction(lender, known, gates=Gates(lender))
+    tx = Transaction(lender, known, gates=Gates(lender), on_step=on_step)
     try:
         for group in known:
             await (await tx.branch(group)).run(

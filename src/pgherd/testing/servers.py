@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,24 @@ class Yard:
         self.servers.append(server)
         return server
 
+    def standby(self, primary: Server, name: str) -> Server:
+        """Start a new streaming standby of `primary`, without Patroni and without a slot."""
+        server = self.make(name)
+        server.directory.mkdir(mode=0o700)
+        server.identity.own(server.directory)
+        words: list[str | os.PathLike[str]] = [
+            self.binaries.path("pg_basebackup"),
+            "-D",
+            server.data,
+            "-R",
+            "-c",
+            "fast",
+        ]
+        command = server.identity.command([*words, "-d", primary.uri()])
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **server.identity.options())
+        server.start()
+        return server
+
     def databases(self, server: Server, names: Sequence[str]) -> list[str]:
         """Make databases (dropping those of the same name) and answer their URIs."""
         for name in names:
@@ -106,7 +125,9 @@ class Yard:
         directory = self.directory / name
         template = self.template() if auth == "trust" else None
         cluster = LocalCluster(directory, mortal=True, template=template)
-        wish = Wish(embedded=embedded, groups=groups, auth=auth, port=self.port(), durable=False)
+        wish = Wish(
+            embedded=embedded, groups=groups, auth=auth, port=self.port(), durable=False, managed=False
+        )
         self.clusters.append(cluster)
         cluster.up(wish, gateway=gateway)
         return cluster

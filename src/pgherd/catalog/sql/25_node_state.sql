@@ -77,3 +77,16 @@ CREATE OR REPLACE FUNCTION pgherd.take_back_pause(p_id bigint) RETURNS void LANG
     DELETE FROM pgherd.pauses WHERE id = p_id
 $$;
 REVOKE EXECUTE ON FUNCTION pgherd.announce_pause(integer, integer), pgherd.take_back_pause(bigint) FROM PUBLIC;
+
+-- What other groups' servers read first, through pgherd.probe_<group>: a primary that was cut off, and may have a successor, answers
+-- with the error of a lost connection instead of old rows.
+CREATE OR REPLACE FUNCTION pgherd.must_lead() RETURNS boolean LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_is_in_recovery() OR pgherd.lease_ms() <= 0 THEN
+        RAISE EXCEPTION 'this node of group % is not, or may not be its primary any more', pgherd.group_id() USING ERRCODE = '08006';
+    END IF;
+    RETURN true;
+END $$;
+
+CREATE OR REPLACE VIEW pgherd.leading AS SELECT p.one FROM pgherd.probe p WHERE pgherd.must_lead();
+GRANT SELECT ON pgherd.leading TO PUBLIC;

@@ -29,7 +29,7 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_foreign_server WHERE srvname = server) THEN
             EXECUTE format('CREATE SERVER %I FOREIGN DATA WRAPPER postgres_fdw', server);
             EXECUTE format('GRANT USAGE ON FOREIGN SERVER %I TO PUBLIC', server);
-            EXECUTE format('CREATE FOREIGN TABLE pgherd.%I (one integer) SERVER %I OPTIONS (schema_name ''pgherd'', table_name ''probe'')',
+            EXECUTE format('CREATE FOREIGN TABLE pgherd.%I (one integer) SERVER %I OPTIONS (schema_name ''pgherd'', table_name ''leading'')',
                            'probe_' || g.group_id, server);
             EXECUTE format('GRANT SELECT ON pgherd.%I TO PUBLIC', 'probe_' || g.group_id);
         END IF;
@@ -37,6 +37,9 @@ BEGIN
         INTO changes FROM pgherd.wanted_options(g.group_id) w FULL JOIN (
             SELECT split_part(x, '=', 1) AS name, substr(x, strpos(x, '=') + 1) AS value FROM pg_foreign_server, unnest(srvoptions) AS x WHERE srvname = server) h USING (name)
         WHERE w.value IS DISTINCT FROM h.value;
+        IF 'table_name=probe' = ANY ((SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = format('pgherd.%I', 'probe_' || g.group_id)::regclass)::text[]) THEN
+            EXECUTE format('ALTER FOREIGN TABLE pgherd.%I OPTIONS (SET table_name ''leading'')', 'probe_' || g.group_id);
+        END IF;
         IF changes IS NOT NULL THEN
             EXECUTE format('ALTER SERVER %I OPTIONS (%s)', server, changes);
         END IF;
