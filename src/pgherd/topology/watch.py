@@ -54,10 +54,15 @@ class Watch:
     def follow(self, map: ClusterMap) -> None:
         """Watch the nodes of the managed groups of `map`, and nothing else. Needs the running loop."""
         self._epoch = max(self._epoch, map.epoch)
-        self._single = {group.id: group.nodes[0] for group in map.groups.values() if not group.managed}
+        before, self._single = (
+            self._single,
+            {group.id: group.nodes[0] for group in map.groups.values() if not group.managed},
+        )
         for group in map.groups.values():
             if group.managed:
                 self._watch(group)
+                if group.id in before:  # from now on its node has to prove itself
+                    self._on_primary(group.id, None)
         for key in [key for key in self._managed if key not in map.groups or key in self._single]:
             task = asyncio.create_task(self._managed.pop(key).close())
             self._closing.add(task)
@@ -85,6 +90,11 @@ class Watch:
         """The node that takes this group's statements at this moment: trusted and not paused. The only node of one not managed."""
         watch = self._managed.get(group)
         return watch.primary() if watch is not None else self._single.get(group)
+
+    def trusted(self, group: GroupId) -> Node | None:
+        """The primary whose answers count at this moment, also while the group is paused: open transactions go on then."""
+        watch = self._managed.get(group)
+        return watch.trusted() if watch is not None else self._single.get(group)
 
     def managed(self, group: GroupId) -> bool:
         """Whether the group's primary can change."""
