@@ -81,7 +81,11 @@ class Ground:
     def _cluster(self, name: str, *, embedded: bool) -> LocalCluster:
         cluster = LocalCluster(self.directory / name, mortal=True, template=self.yard.template())
         self.yard.clusters.append(cluster)
-        cluster.up(Wish(embedded=embedded, groups=2, port=self.yard.port(), durable=self.effort.durable))
+        cluster.up(
+            Wish(
+                embedded=embedded, groups=2, port=self.yard.port(), durable=self.effort.durable, managed=False
+            )
+        )
         return cluster
 
     def _place(self, cluster: LocalCluster, straight: Server) -> Place:

@@ -32,7 +32,7 @@ def cluster(yard: Yard, request: pytest.FixtureRequest) -> Iterator[LocalCluster
 
 
 def _wish(yard: Yard, groups: int = 2, **more: object) -> Wish:
-    return Wish(groups=groups, port=yard.port(), durable=False, **more)  # type: ignore[arg-type]
+    return Wish(groups=groups, port=yard.port(), durable=False, managed=False, **more)  # type: ignore[arg-type]
 
 
 def _pids(cluster: LocalCluster, current: State) -> list[int]:
@@ -72,7 +72,7 @@ def test_an_attempt_that_failed_does_not_bind_the_next_one(yard: Yard, cluster: 
         pytest.raises(DeployError, match=f"port {wish.port}, which the gateway needs"),
     ):
         cluster.up(wish)
-    broken = Wish(groups=2, port=wish.port, durable=False)
+    broken = Wish(groups=2, port=wish.port, durable=False, managed=False)
     (cluster.directory / "server_1").mkdir()
     (cluster.directory / "server_1" / "data").write_text("in the way")
     with pytest.raises(DeployError, match="server_1 cannot be used"):

@@ -55,7 +55,7 @@ def run(asked: argparse.Namespace, screen: Screen) -> None:
     started = time.monotonic()
     crowd = Crowd(people=asked.people, early=asked.people // 20, orders=asked.people * 2 // 5)
     directory = _directory(asked)
-    wish = Wish(embedded=True if asked.embedded else None, groups=GROUPS, port=asked.port)
+    wish = Wish(embedded=True if asked.embedded else None, groups=GROUPS, port=asked.port, managed=False)
     with screen.working("Starting the cluster") as report:
         place = open_place(directory, wish, report)
         report("drawing names")

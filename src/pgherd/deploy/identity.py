@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,15 +51,15 @@ class Identity:
             os.chown(path, self.uid, self.gid)
 
 
-def choose(binaries: Binaries, directory: Path) -> Identity:
-    """The identity for servers whose data lies in `directory` (which exists).
+def choose(binaries: Binaries, directory: Path, *, python: bool = False) -> Identity:
+    """The identity for servers whose data lies in `directory` (which exists); `python`: that can run pgherd as well.
 
     Raises DeployError if this process is root and can become nobody else.
     """
     if os.geteuid() != 0:
         return Identity(kind="self", uid=os.geteuid(), gid=os.getegid())
     account = _account()
-    if account is not None and _reaches(account, binaries, directory):
+    if account is not None and _reaches(account, binaries, directory, python):
         return account
     if _namespaces_work():
         return Identity(kind="namespace", uid=0, gid=0)
@@ -79,8 +80,11 @@ def _account() -> Identity | None:
     return None
 
 
-def _reaches(account: Identity, binaries: Binaries, directory: Path) -> bool:
+def _reaches(account: Identity, binaries: Binaries, directory: Path, python: bool) -> bool:
     words = ["sh", "-c", '"$0" -V >/dev/null && test -x "$1"', str(binaries.path("postgres")), str(directory)]
+    if python:
+        words[2] += ' && "$2" -c "import patroni, pgherd"'
+        words.append(sys.executable)
     try:
         done = subprocess.run(
             words, capture_output=True, cwd="/", timeout=30, check=False, **account.options()

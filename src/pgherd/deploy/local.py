@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pgherd.catalog.model import GroupId, Node
 from pgherd.deploy import binaries, identity, ports, state, wish
 from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.identity import Identity
+from pgherd.deploy.replicated import Replicated
 from pgherd.deploy.server import Server
 from pgherd.deploy.state import State
 from pgherd.deploy.wish import Wish
@@ -94,8 +96,24 @@ class LocalCluster:
             for server, place, owner in zip(current.servers, places, owners, strict=True)
         ]
 
+    def replicated(self, current: State) -> Replicated:
+        """The etcd and the nodes of a cluster of managed groups."""
+        return Replicated(
+            directory=self.directory,
+            current=current,
+            password=self.password(),
+            mortal=self._mortal,
+            report=self._report,
+        )
+
+    def all_nodes(self, current: State) -> list[Node]:
+        """All nodes, standbys included, in the order of their numbers."""
+        return self.replicated(current).map_nodes() if current.managed else self.nodes(current)
+
     def nodes(self, current: State) -> list[Node]:
-        """The primary of each group, in group order."""
+        """The primary of each group, in group order (of a group that has none now, its first node)."""
+        if current.managed:
+            return self._primaries(current)
         return [
             Node(
                 id=group.id,
@@ -104,6 +122,14 @@ class LocalCluster:
                 port=current.servers[group.server].port,
                 database=group.database,
             )
+            for group in current.groups
+        ]
+
+    def _primaries(self, current: State) -> list[Node]:
+        replicated = self.replicated(current)
+        by_id = {node.id: node for node in replicated.map_nodes()}
+        return [
+            by_id[(replicated.primary(group.id) or current.group_nodes(group.id)[0]).id]
             for group in current.groups
         ]
 
@@ -124,8 +150,8 @@ class LocalCluster:
         )
 
     def parts(self, current: State) -> list[PartStatus]:
-        """All processes of the cluster, the gateway last."""
-        parts = [
+        """All processes of the cluster, the gateway last; of a node its supervisor, unless a command stopped the node."""
+        parts = self._node_parts(current) + [
             PartStatus(
                 name=stored.directory, port=stored.port, directory=str(server.directory), pid=server.pid()
             )
@@ -133,6 +159,27 @@ class LocalCluster:
         ]
         port, pid = current.gateway.port, self.gateway.pid()
         return [*parts, PartStatus(name="gateway", port=port, directory=str(self.directory), pid=pid)]
+
+    def _node_parts(self, current: State) -> list[PartStatus]:
+        if not current.managed:
+            return []
+        replicated = self.replicated(current)
+        parts = [
+            PartStatus(
+                name=process.config.name,
+                port=node.port,
+                directory=str(process.config.directory),
+                pid=process.pid(),
+            )
+            for node, process in zip(current.nodes, replicated.nodes(), strict=True)
+            if not node.stopped
+        ]
+        if (etcd := replicated.etcd) is None:
+            return parts
+        return [
+            PartStatus(name="etcd", port=etcd.port, directory=str(etcd.directory), pid=etcd.pid()),
+            *parts,
+        ]
 
     def running(self, current: State) -> bool:
         """Do all its processes run?"""
@@ -190,10 +237,17 @@ class LocalCluster:
         return moved
 
     def _discard(self, current: State) -> None:
+        if current.managed:
+            replicated = self.replicated(current)
+            replicated.kill()
+            for node in replicated.nodes():
+                node.remove()
+            shutil.rmtree(self.directory / "etcd", ignore_errors=True)
         for server in self.servers(current):
             server.stop(immediate=True)
             shutil.rmtree(server.directory, ignore_errors=True)
-        (self.directory / "admin_password").unlink(missing_ok=True)
+        for name in ("admin_password", "replication_password", "rest_password"):
+            (self.directory / name).unlink(missing_ok=True)
 
     def _make_password(self) -> None:
         path = self.directory / "admin_password"
@@ -201,7 +255,9 @@ class LocalCluster:
         path.write_text(secrets.token_urlsafe(24) + "\n")
 
     def _start_servers(self, current: State) -> bool:
-        """Start the servers that do not run; False if all did."""
+        """Start the servers or nodes that do not run; False if all did."""
+        if current.managed:
+            return self._start_nodes(current)
         servers = self.servers(current)
         self._create([server for server in servers if not server.exists], current)
         down = [server for server in self.servers(current) if server.pid() is None]
@@ -213,6 +269,17 @@ class LocalCluster:
         for server, process in launched:
             server.wait_ready(process)
         return bool(down)
+
+    def _start_nodes(self, current: State) -> bool:
+        replicated = self.replicated(current)
+        if current.installed:
+            gone = [node for node in replicated.nodes() if not node.config.directory.exists()]
+            if len(gone) == len(current.nodes):
+                raise DeployError(
+                    f"the data in {self.directory} is gone",
+                    hint="Restore it from a backup, or start anew in another --state directory.",
+                )
+        return replicated.start()
 
     def _create(self, blank: list[Server], current: State) -> None:
         if not blank:
@@ -232,19 +299,36 @@ class LocalCluster:
         from pgherd.deploy import catalog  # here: only `up` needs connections, and the others start faster
 
         self._report("installing the catalog")
-        servers, password = self.servers(current), self.password()
+        servers, password = self._primary_servers(current), self.password()
         if password and not current.installed:
             _share_verifier(servers, password)
-        for group in current.groups:
-            server = servers[group.server]
+        for group, server in zip(current.groups, servers, strict=True):
             if not server.ask(
                 f"SELECT 1 FROM pg_database WHERE datname = '{group.database}'", password=password
             ):
                 server.ask(f'CREATE DATABASE "{group.database}"', password=password)
-        catalog.install(self.nodes(current), password=password)
+        managed = [GroupId(group.id) for group in current.groups] if current.managed else []
+        catalog.install(self.all_nodes(current), password=password, managed=managed)
         installed = replace(current, installed=True)
         state.save(self.directory, installed)
         return installed
+
+    def _primary_servers(self, current: State) -> list[Server]:
+        """The server of each group, in group order, to ask it: of a managed group the primary's."""
+        if not current.managed:
+            servers = self.servers(current)
+            return [servers[group.server] for group in current.groups]
+        found, who = binaries.find(), Identity(kind="self", uid=os.geteuid(), gid=os.getegid())
+        return [
+            Server(
+                binaries=found,
+                identity=who,
+                directory=self.directory / node.name,
+                port=node.port,
+                auth=current.auth,
+            )
+            for node in self._primaries(current)
+        ]
 
     def _start_gateway(self, current: State) -> None:
         if self.gateway.pid() is not None:
@@ -255,12 +339,13 @@ class LocalCluster:
 
     def gateway_settings(self, current: State) -> dict[str, Any]:
         """The gateway's settings, as its configuration file takes them."""
-        servers = self.servers(current)
+        nodes = self.all_nodes(current)
+        places = [part.directory for part in (*current.nodes, *current.servers)]
         return {
             "listen": current.gateway.host,
             "port": current.gateway.port,
-            "sockets": [str(server.directory) for server in servers],
-            "seeds": [servers[group.server].uri(group.database) for group in current.groups],
+            "sockets": [str(self.directory / place) for place in places],
+            "seeds": [f"postgresql://postgres@{node.host}:{node.port}/{node.database}" for node in nodes],
             "auth": current.auth,
             "tls_cert": current.gateway.tls_cert,
             "tls_key": current.gateway.tls_key,
@@ -284,6 +369,8 @@ class LocalCluster:
         self._report("stopping the gateway")
         self.gateway.stop()
         self._report("stopping PostgreSQL")
+        if current.managed:
+            self.replicated(current).stop()
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(Server.stop, self.servers(current)))
 
@@ -293,6 +380,8 @@ class LocalCluster:
         self.gateway.stop()
         for server in self.servers(current) if current else []:
             server.stop(immediate=True)
+        if current and current.managed:
+            self.replicated(current).kill()
 
 
 def _settle(found: binaries.Binaries, directory: Path) -> tuple[binaries.Binaries, Identity]:

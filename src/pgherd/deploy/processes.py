@@ -80,3 +80,19 @@ def _running(pid: int) -> bool:
     with suppress(ChildProcessError):  # reap it if it is a child of ours, else it stays a zombie
         os.waitpid(pid, os.WNOHANG)
     return alive(pid)
+
+
+def write_pid(file: Path, pid: int) -> None:
+    """Note in `file` which process runs: its pid and when it started."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(f"{pid} {started_at(pid)}\n")
+    fresh.replace(file)
+
+
+def read_pid(file: Path) -> int | None:
+    """The pid that `write_pid` noted, if that process still runs."""
+    try:
+        pid, start = map(int, file.read_text().split())
+    except (OSError, ValueError):
+        return None
+    return pid if alive(pid, start) else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pgherd.deploy.configuration import Auth
+from pgherd.deploy.node_config import Profile, WhenAlone
 from pgherd.errors import DeployError
 
 LAYOUT = 1  # of the state directory; another number needs another pgherd
@@ -40,6 +41,43 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """A node of a managed group: its number and name in the cluster, its directory below the state directory, its ports.
+
+    `stopped`: a command stopped it, so `up` without further words lets it be. `rest_port` is that of Patroni's REST API.
+    """
+
+    id: int
+    name: str
+    group: int
+    directory: str
+    port: int
+    rest_port: int
+    region: str = ""
+    zone: str = ""
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdState:
+    """The etcd that the nodes use: our own on `port`, or others' at `addresses`."""
+
+    port: int = 0
+    peer_port: int = 0
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Is it ours to start and stop?"""
+        return not self.addresses
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Where it answers, as host:port."""
+        return self.addresses or (f"127.0.0.1:{self.port}",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
     """Where the gateway listens, and with which certificate (paths), if any."""
 
@@ -58,7 +96,8 @@ class GatewayState:
 class State:
     """A local cluster as its state file describes it. `installed`: the catalog is in place.
 
-    `wanted` is what the last command asked for: a foreground `up` ends when it becomes "down".
+    `wanted` is what the last command asked for: a foreground `up` ends when it becomes "down". A cluster has plain
+    `servers`, or Patroni's `nodes` with `etcd`; those know it by `name`. `replicas`: standbys planned for each group.
     """
 
     version: str
@@ -70,7 +109,35 @@ class State:
     durable: bool = True
     installed: bool = False
     wanted: Literal["up", "down"] = "up"
+    name: str = ""
+    nodes: tuple[NodeState, ...] = ()
+    etcd: EtcdState | None = None
+    gone: tuple[str, ...] = ()  # names of removed nodes: neither names nor numbers are used again
+    replicas: int = 0
+    profile: Profile = "fast"
+    when_alone: WhenAlone = "auto"
     layout: int = LAYOUT
+
+    @property
+    def managed(self) -> bool:
+        """Does Patroni decide who is primary?"""
+        return bool(self.nodes)
+
+    def node(self, name: str) -> NodeState:
+        """The node called `name`. Raises DeployError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes) or "none"
+        raise DeployError(f"there is no node {name}", hint=f"Nodes of this cluster: {known}.")
+
+    def group_nodes(self, group: int) -> tuple[NodeState, ...]:
+        """The nodes of a group. Raises DeployError if there is no such group."""
+        found = tuple(node for node in self.nodes if node.group == group)
+        if not found:
+            known = ", ".join(str(each.id) for each in self.groups)
+            raise DeployError(f"there is no group {group}", hint=f"Groups of this cluster: {known}.")
+        return found
 
 
 def default_directory() -> Path:
@@ -148,7 +215,14 @@ def _parse(directory: Path, raw: dict[str, Any]) -> State:
         )
     servers = tuple(ServerState(**server) for server in raw.pop("servers"))
     groups = tuple(GroupState(**group) for group in raw.pop("groups"))
-    return State(servers=servers, groups=groups, gateway=GatewayState(**raw.pop("gateway")), **raw)
+    nodes = tuple(NodeState(**node) for node in raw.pop("nodes", ()))
+    found: dict[str, Any] | None = raw.pop("etcd", None)
+    etcd = found and EtcdState(**{**found, "addresses": tuple(found["addresses"])})
+    gateway = GatewayState(**raw.pop("gateway"))
+    gone = tuple(raw.pop("gone", ()))
+    return State(
+        servers=servers, groups=groups, gateway=gateway, nodes=nodes, etcd=etcd or None, gone=gone, **raw
+    )
 
 
 def save(directory: Path, state: State) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from pgherd.deploy import ports
 from pgherd.deploy.configuration import Auth
-from pgherd.deploy.state import GatewayState, GroupState, ServerState, State
+from pgherd.deploy.node_config import Profile, WhenAlone
+from pgherd.deploy.state import EtcdState, GatewayState, GroupState, NodeState, ServerState, State
 from pgherd.errors import DeployError
 
 GATEWAY_PORT = 6432
 GROUPS_MAX = 64
+REPLICAS_MAX = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What `up` is asked for; None: as it was, or the default for a new cluster (two groups, a server for each, trust).
+    """What `up` is asked for; None: as it was, or the default for a new cluster (two groups, each with one replica, trust).
 
-    Not `durable` is for tests: a power cut loses data.
+    `regions` are given to the nodes of each group in turn. `etcd`: addresses (host:port) of one that runs already.
+    `managed` False: plain servers without Patroni, one for each group. Not `durable` is for tests: a power cut loses data.
     """
 
     embedded: bool | None = None
@@ -31,6 +36,12 @@ class Wish:
     tls_cert: str | None = None
     tls_key: str | None = None
     durable: bool = True
+    managed: bool | None = None
+    replicas: int | None = None
+    regions: tuple[str, ...] = ()
+    etcd: tuple[str, ...] = ()
+    profile: Profile | None = None
+    when_alone: WhenAlone | None = None
 
 
 def new_state(directory: Path, wish: Wish) -> State:
@@ -39,20 +50,67 @@ def new_state(directory: Path, wish: Wish) -> State:
     if not 1 <= count <= GROUPS_MAX:
         raise DeployError(f"{count} groups are not possible", hint=f"Ask for 1 to {GROUPS_MAX} groups.")
     embedded = bool(wish.embedded)
+    managed = not embedded if wish.managed is None else wish.managed
     gateway = _gateway(GatewayState(port=_gateway_port(wish)), wish)
     _check_listen(gateway, wish.auth or "trust")
-    free = ports.first_free(_server_ports(directory, gateway.port), 1 if embedded else count)
-    return State(
+    candidates = iter(_server_ports(directory, gateway.port))
+    blank = State(
         version=version("pgherd"),
         embedded=embedded,
         auth=wish.auth or "trust",
-        servers=tuple(
-            ServerState(directory=f"server_{number}", port=port) for number, port in enumerate(free)
-        ),
+        servers=(),
         groups=tuple(_group(number, embedded) for number in range(count)),
         gateway=gateway,
         durable=wish.durable,
     )
+    return _with_nodes(blank, wish, candidates) if managed else _with_servers(blank, candidates)
+
+
+def _with_servers(blank: State, candidates: Iterator[int]) -> State:
+    free = ports.first_free(candidates, 1 if blank.embedded else len(blank.groups))
+    servers = tuple(ServerState(directory=f"server_{number}", port=port) for number, port in enumerate(free))
+    return replace(blank, servers=servers)
+
+
+def _with_nodes(blank: State, wish: Wish, candidates: Iterator[int]) -> State:
+    replicas = 1 if wish.replicas is None else wish.replicas
+    if not 0 <= replicas <= REPLICAS_MAX:
+        raise DeployError(f"{replicas} replicas are not possible", hint=f"Ask for 0 to {REPLICAS_MAX}.")
+    etcd = EtcdState(addresses=wish.etcd)
+    if etcd.own:
+        port, peer_port = ports.first_free(candidates, 2)
+        etcd = EtcdState(port=port, peer_port=peer_port)
+    made = replace(
+        blank,
+        name=f"local-{secrets.token_hex(4)}",
+        replicas=replicas,
+        etcd=etcd,
+        profile=wish.profile or "fast",
+        when_alone=wish.when_alone or "auto",
+    )
+    for group in blank.groups:
+        for number in range(replicas + 1):
+            region = wish.regions[number % len(wish.regions)] if wish.regions else ""
+            made = with_node(made, group.id, ports.first_free(candidates, 2), region=region)
+    return made
+
+
+def with_node(current: State, group: int, found: Sequence[int], *, region: str = "", zone: str = "") -> State:
+    """The cluster with one more node in `group`, on two free ports (`found`). Numbers and names are never used again."""
+    made = [node.name for node in current.nodes] + list(current.gone)
+    order = max((int(name.rpartition("n")[2]) for name in made if name.startswith(f"g{group}-")), default=0)
+    name = f"g{group}-n{order + 1}"
+    node = NodeState(
+        id=len(made),
+        name=name,
+        group=group,
+        directory=name,
+        port=found[0],
+        rest_port=found[1],
+        region=region,
+        zone=zone,
+    )
+    return replace(current, nodes=(*current.nodes, node))
 
 
 def conflict(current: State, wish: Wish) -> DeployError | None:
@@ -61,6 +119,11 @@ def conflict(current: State, wish: Wish) -> DeployError | None:
         "groups": (wish.groups, len(current.groups)),
         "auth": (wish.auth, current.auth),
         "embedded": (wish.embedded, current.embedded),
+        "managed": (wish.managed, current.managed),
+        "replicas": (wish.replicas, current.replicas),
+        "etcd": (wish.etcd or None, current.etcd.addresses if current.etcd else ()),
+        "profile": (wish.profile, current.profile),
+        "when_alone": (wish.when_alone, current.when_alone),
     }
     for name, (wanted, have) in asked.items():
         if wanted is not None and wanted != have:
@@ -123,4 +186,6 @@ def _server_ports(directory: Path, gateway: int) -> list[int]:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "of its own"  # pyright: ignore[reportUnknownArgumentType]
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

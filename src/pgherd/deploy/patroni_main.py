@@ -1,0 +1,139 @@
+"""Patroni's process on a node: Patroni itself, with lower bounds of its times lifted, and the lease written down.
+
+Run as `python -m pgherd.deploy.patroni_main FILE`. Patroni starts PostgreSQL through a spawned child that imports this
+module again, so nothing here runs at import.
+
+The lease is kept in here because only this process knows when it asked etcd: Patroni's REST API tells whole seconds of
+the time after the answer, and goes on answering `leader` for a ttl after a check whose time it does not tell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pgherd.deploy.lease import Lease
+
+LEAST_TTL_S = 3
+NAP_S_MAX = (
+    0.2  # Patroni's fixed naps around a switchover, in which it waits for others that are watching anyway
+)
+
+
+def main() -> None:
+    """Run Patroni with the configuration file that the command line names."""
+    from patroni.__main__ import check_psycopg, patroni_main
+
+    configuration = sys.argv[1]
+    _lift_bounds()
+    _shorten_naps()
+    _keep_lease()
+    _stand_back_at_first()
+    check_psycopg()
+    patroni_main(configuration)
+
+
+def _lift_bounds() -> None:
+    """Let the ttl be less than 20 s. What Patroni needs stays: loop_wait + 2 × retry_timeout ≤ ttl."""
+    from patroni.config import Config
+
+    def validate(_: Any, config: dict[str, Any]) -> None:
+        ttl = max(int(config.get("ttl", 30)), LEAST_TTL_S)
+        retry = max(1, min(int(config.get("retry_timeout", 10)), (ttl - 1) // 2))
+        loop = max(1, min(int(config.get("loop_wait", 10)), ttl - 2 * retry))
+        config.update(ttl=ttl, retry_timeout=retry, loop_wait=loop)
+
+    Config._validate_and_adjust_timeouts = validate  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+
+
+def _shorten_naps() -> None:
+    """Patroni sleeps one or two seconds at fixed places of a demotion; standbys watch etcd and are there at once."""
+    from patroni import ha
+
+    def nap(seconds: float) -> None:
+        time.sleep(min(seconds, NAP_S_MAX))
+
+    ha.time = SimpleNamespace(time=time.time, sleep=nap)  # type: ignore[assignment]  # pyright: ignore
+
+
+def _keep_lease() -> None:
+    """Write the lease whenever Patroni learns something about being the leader. See docs/design/004-replicas.md."""
+    from patroni.ha import Ha
+
+    session = _watch_session()
+    checked = {"at": 0.0}  # when the members were asked that then agreed
+    learns: Callable[[Ha, bool], None] = Ha.set_is_leader
+    asks: Callable[[Ha], bool] = Ha.check_failsafe_topology
+
+    def check_failsafe_topology(self: Ha) -> bool:
+        before = time.time()
+        if agreed := asks(self):
+            checked["at"] = before
+        return agreed
+
+    def set_is_leader(self: Ha, value: bool) -> None:
+        learns(self, value)
+        lease = Lease(Path(self.state_handler.data_dir))
+        if value:
+            lease.extend(max(session["at"], checked["at"]) + self.dcs.ttl)
+        else:
+            lease.end()
+
+    Ha.check_failsafe_topology = check_failsafe_topology
+    Ha.set_is_leader = set_is_leader
+
+
+def _watch_session() -> dict[str, float]:
+    """When etcd was asked for the last renewal of this node's session that it granted: the leader's key lives by it."""
+    from patroni.dcs.etcd3 import Etcd3Client
+
+    asked = {"at": 0.0}
+    grant: Callable[..., str] = Etcd3Client.lease_grant
+    keep: Callable[..., str | None] = Etcd3Client.lease_keepalive
+
+    def lease_grant(self: Etcd3Client, *arguments: Any, **named: Any) -> str:
+        before = time.time()
+        answer = grant(self, *arguments, **named)
+        asked["at"] = before
+        return answer
+
+    def lease_keepalive(self: Etcd3Client, *arguments: Any, **named: Any) -> str | None:
+        before = time.time()
+        if answer := keep(self, *arguments, **named):
+            asked["at"] = before
+        return answer
+
+    Etcd3Client.lease_grant = lease_grant
+    Etcd3Client.lease_keepalive = lease_keepalive
+    return asked
+
+
+def _stand_back_at_first() -> None:
+    """For a ttl after its start a standby does not run for primary, if failsafe mode may keep another one in place.
+
+    A primary that cannot reach etcd goes on for a ttl after all members agreed; that this member did is forgotten with
+    its process.
+    """
+    from patroni.ha import Ha
+
+    started = time.monotonic()
+    healthiest: Callable[[Ha], bool] = Ha.is_healthiest_node
+
+    def is_healthiest_node(self: Ha) -> bool:
+        young = time.monotonic() - started < self.dcs.ttl
+        leader = self.cluster.sync.leader
+        if young and self.dcs.failsafe and leader not in (None, self.state_handler.name):
+            return False
+        return healthiest(self)
+
+    Ha.is_healthiest_node = is_healthiest_node
+
+
+if __name__ == "__main__":
+    os.chdir("/")
+    main()
