@@ -31,6 +31,25 @@ def up(
         bool | None, typer.Option("--embedded", help="One PostgreSQL server; its databases are the groups.")
     ] = None,
     groups: Annotated[int | None, typer.Option(min=1, max=64, help="How many groups (2).")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=0, max=6, help="How many standbys each group has (1).")
+    ] = None,
+    regions: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Regions, given to the nodes of each group in turn.")
+    ] = None,
+    etcd: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT,…", help="An etcd that runs already (one of its own).")
+    ] = None,
+    profile: Annotated[
+        Literal["fast", "conservative"] | None,
+        typer.Option(help="How soon a silent primary is replaced: within 6 s (fast), or 30 s."),
+    ] = None,
+    when_alone: Annotated[
+        Literal["auto", "go-on", "stop"] | None,
+        typer.Option(
+            help="A primary without standbys goes on with writes, or stops (auto: see pgherd status)."
+        ),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The gateway's port (6432, or the next free one).")
     ] = None,
@@ -57,6 +76,11 @@ def up(
         port=port,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        replicas=replicas,
+        regions=_listed(regions),
+        etcd=_listed(etcd),
+        profile=profile,
+        when_alone=when_alone,
     )
     with steps() as report:
         local = cluster(state, report)
@@ -64,6 +88,8 @@ def up(
         already = before is not None and local.running(before)
         started = time.monotonic()
         current = local.up(wish)
+    if (before is None or not before.installed) and (doubts := local.doubts(current)):
+        errors.print(doubts, highlight=False, soft_wrap=True)
     _tell(local, current, already, time.monotonic() - started, json)
     if not detach and not already:
         watch(local)
@@ -73,19 +99,23 @@ def _tell(local: LocalCluster, current: State, already: bool, seconds: float, js
     if json:
         print_json({"dsn": local.dsn(current), "state": str(local.directory), "already_running": already})
         return
-    kind = (
-        "one server"
-        if current.embedded
-        else f"{len(current.servers)} server{'' if len(current.servers) == 1 else 's'}"
-    )
-    count = len(current.groups)
-    what = f"{count} group{'' if count == 1 else 's'} on {kind}"
+    servers = len(current.nodes) or len(current.servers)
+    kind = "one server" if current.embedded else _counted(servers, "node" if current.managed else "server")
+    what = f"{_counted(len(current.groups), 'group')} on {kind}"
     done = "is already running" if already else f"started in {seconds:.1f} s"
     output.print(f"[bold green]pgherd[/] {done}: {what}, state in {local.directory}", highlight=False)
     output.print(f"\n  {local.dsn(current)}\n", highlight=False, style="bold")
     if current.auth == "scram":
         output.print(f"The password of postgres is in {local.directory}/admin_password.\n", highlight=False)
     output.print("Try next:  pgherd psql      pgherd status      pgherd shards", highlight=False)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def watch(local: LocalCluster) -> None:

@@ -185,6 +185,10 @@ class LocalCluster:
         """Do all its processes run?"""
         return all(part.pid is not None for part in self.parts(current))
 
+    def doubts(self, current: State) -> str | None:
+        """What is to be said once about a new cluster, in one line."""
+        return self.replicated(current).doubts() if current.managed else None
+
     # ---- up --------------------------------------------------------------------------------------
 
     def up(self, asked: Wish = Wish(), *, gateway: bool = True) -> State:  # noqa: B008 (it is frozen)

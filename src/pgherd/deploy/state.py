@@ -217,12 +217,10 @@ def _parse(directory: Path, raw: dict[str, Any]) -> State:
     groups = tuple(GroupState(**group) for group in raw.pop("groups"))
     nodes = tuple(NodeState(**node) for node in raw.pop("nodes", ()))
     found: dict[str, Any] | None = raw.pop("etcd", None)
-    etcd = found and EtcdState(**{**found, "addresses": tuple(found["addresses"])})
+    etcd = None if found is None else EtcdState(addresses=tuple(found.pop("addresses")), **found)
     gateway = GatewayState(**raw.pop("gateway"))
     gone = tuple(raw.pop("gone", ()))
-    return State(
-        servers=servers, groups=groups, gateway=gateway, nodes=nodes, etcd=etcd or None, gone=gone, **raw
-    )
+    return State(servers=servers, groups=groups, gateway=gateway, nodes=nodes, etcd=etcd, gone=gone, **raw)
 
 
 def save(directory: Path, state: State) -> None:

@@ -40,6 +40,13 @@ def grouped_cluster(yard: Yard) -> LocalCluster:
 
 
 @pytest.fixture(scope="session")
+def replicated_cluster(yard: Yard) -> LocalCluster:
+    """Two groups of two nodes each under Patroni, with etcd, catalog installed, no gateway. Restore what you break:
+    `testing.nodes` has a node's faults and the waiting for health."""
+    return yard.cluster("replicated", groups=2, replicas=1, gateway=False)
+
+
+@pytest.fixture(scope="session")
 def gateway(embedded_cluster: LocalCluster) -> str:
     """The DSN of a gateway (a process of its own) in front of `embedded_cluster`. Use tables of your own names."""
     return embedded_cluster.dsn(embedded_cluster.up())

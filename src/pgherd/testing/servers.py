@@ -119,14 +119,32 @@ class Yard:
         return nodes
 
     def cluster(
-        self, name: str, *, embedded: bool, groups: int = 2, auth: Auth = "trust", gateway: bool = True
+        self,
+        name: str,
+        *,
+        embedded: bool = False,
+        groups: int = 2,
+        replicas: int | None = None,
+        auth: Auth = "trust",
+        gateway: bool = True,
+        regions: tuple[str, ...] = (),
     ) -> LocalCluster:
-        """A running cluster; with `gateway` False only its servers, with the catalog installed."""
+        """A running cluster; with `gateway` False only its servers, with the catalog installed.
+
+        With `replicas` its groups are managed by Patroni, each with so many standbys; else they are plain servers.
+        """
         directory = self.directory / name
-        template = self.template() if auth == "trust" else None
+        template = self.template() if auth == "trust" and replicas is None else None
         cluster = LocalCluster(directory, mortal=True, template=template)
         wish = Wish(
-            embedded=embedded, groups=groups, auth=auth, port=self.port(), durable=False, managed=False
+            embedded=embedded,
+            groups=groups,
+            auth=auth,
+            port=self.port(),
+            durable=False,
+            managed=replicas is not None,
+            replicas=replicas,
+            regions=regions,
         )
         self.clusters.append(cluster)
         cluster.up(wish, gateway=gateway)
@@ -179,6 +197,13 @@ def _sweep(place: Path) -> None:
         if pid.isdigit() and start.isdigit() and not processes.alive(int(pid), int(start)):
             for gateway in path.glob("**/gateway.pid"):
                 GatewayProcess(directory=gateway.parent).stop()
+            for pid_file in (
+                *path.glob("*/*/node.pid"),
+                *path.glob("*/*/patroni.pid"),
+                *path.glob("*/etcd/etcd.pid"),
+            ):
+                if pid := processes.read_pid(pid_file):
+                    processes.send(pid, signal.SIGKILL)
             for data in path.glob("**/data"):
                 for orphan in processes.with_directory(data, "postgres"):
                     processes.send(orphan, signal.SIGKILL)
