@@ -11,9 +11,9 @@ import socket
 import ssl
 import struct
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from pgherd.backend.dial import CancelLine, dial
 from pgherd.backend.state import SessionState, state_of
@@ -41,6 +41,7 @@ DESCRIBE_PORTAL = b"D\x00\x00\x00\x06P\x00"
 EXECUTE_ALL = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
 PREPARED_MAX = 500  # named statements kept on one server connection
 _TIMEOUTS = frozenset({"25P03", "25P04"})
+_NOT_DONE = frozenset({"57P01", "57P03"})
 COPY_CHUNK_BYTES = 64 * 1024
 
 
@@ -91,6 +92,12 @@ class Credentials:
         return f"Credentials(user={self.user!r})"
 
 
+class Home(Protocol):
+    """Where a lent connection goes back to."""
+
+    def give(self, link: ServerLink) -> None: ...
+
+
 class Timeout(GroupDown):
     """The server ended the connection because a timeout of the session's own had passed."""
 
@@ -127,6 +134,8 @@ class ServerLink(asyncio.Protocol):
         self.farewell: dict[str, str] | None = None  # the server's last error, a fatal one
         self.turns = 0  # units ended so far
         self.tls: ssl.SSLContext | None = None
+        self.pool: Home | None = None
+        self.watched = False  # to the primary of a managed group: only while it is trusted do its answers count
         self._units: deque[Unit] = deque()
         self._rest = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -304,7 +313,15 @@ class ServerLink(asyncio.Protocol):
         await self.do(sql)
 
     def abort(self) -> None:
-        self.close()
+        if self._transport is not None:
+            self._transport.abort()
+        self._fail(GroupDown(f"the connection to group {self.group} was given up"))
+
+    @property
+    def surely_not_done(self) -> bool:
+        """After the connection was lost: what ran here was rolled back. A server that shuts down in order says so only then."""
+        last = self.farewell
+        return last is not None and last.get("V") == "FATAL" and last.get("C") in _NOT_DONE
 
     async def exchange(self, data: bytes) -> Collector:
         """Send messages that end in one Sync or Query, and collect the answer."""
@@ -468,8 +485,9 @@ async def connect(
     timeout: float,
     tls: ssl.SSLContext | None = None,
     socket_path: str | None = None,
+    startup: Mapping[str, str] | None = None,
 ) -> ServerLink:
-    """A logged-in connection to `node`, over its Unix socket if one is given.
+    """A logged-in connection to `node`, over its Unix socket if one is given; `startup`: further parameters, such as replication.
 
     Raises GroupDown within `timeout` seconds, or the server's own refusal.
     """
@@ -482,13 +500,14 @@ async def connect(
                 link = await dial(node, loop, tls, lambda: ServerLink(node, loop))
                 link.tls = tls
             greeting = _Greeting(credentials, loop)
-            startup = {
+            parameters = {
                 "user": credentials.user,
                 "database": node.database,
                 "application_name": "pgherd",
                 "client_encoding": "UTF8",
+                **(startup or {}),
             }
-            link.send(wire.startup(startup), greeting)
+            link.send(wire.startup(parameters), greeting)
             try:
                 await greeting.future
             except BaseException:
