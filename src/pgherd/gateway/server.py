@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pgherd.backend import etcd
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.backend.pool import DEFAULT_STATE, Backends, PoolLimits
 from pgherd.backend.state import SessionState
@@ -78,6 +79,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, tls: ssl.SSLContext | None) -> None:
         self.settings = settings
         self.tls = tls
+        mode = "disable" if settings.server_tls == "off" else settings.server_tls
+        self.server_tls = tls_context.client_context(mode, _path(settings.server_ca))
         self.loop = asyncio.get_running_loop()
         self.admin = Credentials(user=settings.admin_user, password=settings.admin_password)
         self.backends = Backends(
@@ -191,10 +194,11 @@ class Gateway:
 
     async def _first_map(self) -> ClusterMap:
         failure: PgherdError = DeployError("no seed node was given")
-        for number, seed in enumerate(self.settings.seeds):
-            node = node_of(seed, GroupId(number))
+        for node in await self._seeds():
             try:
-                link = await connect(node, self.admin, timeout=self.settings.connect_timeout)
+                link = await connect(
+                    node, self.admin, timeout=self.settings.connect_timeout, tls=self.server_tls
+                )
             except PgherdError as error:
                 failure = error
                 continue
@@ -206,6 +210,25 @@ class Gateway:
             f"no node of the cluster answers: {failure.message}",
             hint="Check the seeds, and that the servers run.",
         )
+
+    async def _seeds(self) -> list[Node]:
+        """The nodes to begin with: as the settings name them, else as etcd knows them. Raises EtcdDown."""
+        settings = self.settings
+        if settings.seeds:
+            return [node_of(seed, GroupId(number)) for number, seed in enumerate(settings.seeds)]
+        where = etcd.EtcdAddress(
+            hosts=settings.etcd,
+            ca=_path(settings.etcd_ca),
+            cert=_path(settings.etcd_cert),
+            key=_path(settings.etcd_key),
+            user=settings.etcd_user,
+            password=settings.etcd_password,
+        )
+        found = await asyncio.to_thread(lambda: etcd.members(etcd.Etcd(where), settings.cluster))
+        return [
+            Node(id=0, group=GroupId(each.group), host=each.host, port=each.port, database=each.database)
+            for each in found
+        ]
 
     async def _origin(self) -> int:
         link = await self.lender.lend(GroupId(0))
@@ -220,7 +243,11 @@ class Gateway:
             raise GroupDown(f"there is no group {group}")
         node = known.primary
         link = await connect(
-            node, credentials, timeout=self.settings.connect_timeout, socket_path=self._socket(node)
+            node,
+            credentials,
+            timeout=self.settings.connect_timeout,
+            tls=self.server_tls,
+            socket_path=self._socket(node),
         )
         if credentials.user != self.settings.admin_user:
             await link.run("SELECT pgherd.ensure_mappings()")  # the role may be younger than the last start
@@ -430,6 +457,10 @@ def parse_path(text: str, user: str) -> tuple[str, ...]:
             rest = rest[len(name) :]
         rest = rest.lstrip().removeprefix(",").lstrip()
     return tuple(user if name == "$user" else name for name in names)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def node_of(seed: str, group: GroupId) -> Node:
