@@ -1,0 +1,105 @@
+-- What decisions about shards rest on, and what was decided: settings, load as gateways and clients see it, the log. On group 0
+-- (the tables are everywhere, and empty elsewhere). Runs at every start.
+
+CREATE TABLE IF NOT EXISTS pgherd.keyspace_settings (
+    keyspace text NOT NULL,
+    name text NOT NULL,
+    value text NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    set_by text NOT NULL DEFAULT session_user,
+    PRIMARY KEY (keyspace, name)
+);
+COMMENT ON TABLE pgherd.keyspace_settings IS 'What CALL pgherd.set_keyspace changed; all else has its default. docs/balancing.md lists the names';
+
+CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.shard_load (
+    shard integer NOT NULL,
+    source text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    load jsonb NOT NULL,
+    PRIMARY KEY (shard, source)
+);
+COMMENT ON TABLE pgherd.shard_load IS 'How each gateway and client uses each shard now: totals that fade, and a sample of keys. Written every few seconds';
+
+CREATE TABLE IF NOT EXISTS pgherd.decisions_log (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind text NOT NULL CHECK (kind IN ('split', 'move', 'merge', 'nothing')),
+    keyspace text,
+    shard integer,
+    from_group integer,
+    to_group integer,
+    code text NOT NULL,
+    reason text NOT NULL,
+    figures jsonb NOT NULL DEFAULT '{}',
+    workflow bigint
+);
+CREATE INDEX IF NOT EXISTS decisions_log_by_shard ON pgherd.decisions_log (shard, id);
+CREATE INDEX IF NOT EXISTS decisions_log_by_age ON pgherd.decisions_log (at);
+COMMENT ON TABLE pgherd.decisions_log IS 'What was decided about shards, and why; also why not (kind nothing). Kept for 30 days and 100,000 rows';
+
+-- Samples and reasons name keys, which are users' data.
+GRANT SELECT ON pgherd.keyspace_settings TO PUBLIC;
+GRANT SELECT ON pgherd.decisions_log, pgherd.shard_load TO pg_monitor;
+
+-- Whether a role may do anything with a table of a keyspace: then what it says about the use of its shards is believed.
+CREATE OR REPLACE FUNCTION pgherd.uses_keyspace(p_role name, p_keyspace text) RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pgherd.tables t JOIN pg_namespace n ON n.nspname = t.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
+                   WHERE t.keyspace = p_keyspace AND has_table_privilege(p_role, c.oid, 'SELECT, INSERT, UPDATE, DELETE'))
+$$;
+
+-- Write down how one source uses the shards: [{"shard": 7, "load": {...}}, ...]. What it does not name any more is gone.
+-- Sources of different roles cannot meet.
+CREATE OR REPLACE FUNCTION pgherd.report_load(p_source text, p_loads jsonb) RETURNS integer LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET synchronous_commit = off AS $$
+DECLARE
+    me text := session_user || ' ' || left(p_source, 100);
+    written integer;
+BEGIN
+    DELETE FROM pgherd.shard_load l WHERE l.source = me
+        AND NOT EXISTS (SELECT FROM jsonb_to_recordset(p_loads) AS r (shard integer) WHERE r.shard = l.shard);
+    INSERT INTO pgherd.shard_load AS l (shard, source, load)
+    SELECT r.shard, me, r.load FROM jsonb_to_recordset(p_loads) AS r (shard integer, load jsonb)
+    WHERE r.shard IN (SELECT s.id FROM pgherd.shards s WHERE s.keyspace IN
+                      (SELECT k.name FROM pgherd.keyspaces k WHERE pgherd.uses_keyspace(session_user, k.name)))
+      AND jsonb_typeof(r.load) = 'object' AND octet_length(r.load::text) < 100000
+    ON CONFLICT (shard, source) DO UPDATE SET at = clock_timestamp(), load = excluded.load;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    RETURN written;
+END $$;
+
+-- Write decisions down: [{"kind": ..., "code": ..., "reason": ..., ...}, ...] as balance.writing.row makes them. Answers their ids, in order.
+CREATE OR REPLACE FUNCTION pgherd.log_decisions(p_rows jsonb) RETURNS SETOF bigint LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO pgherd.decisions_log (kind, keyspace, shard, from_group, to_group, code, reason, figures, workflow)
+    SELECT r.kind, r.keyspace, r.shard, r.from_group, r.to_group, r.code, r.reason, coalesce(r.figures, '{}'), r.workflow
+    FROM jsonb_to_recordset(p_rows) AS r (kind text, keyspace text, shard integer, from_group integer, to_group integer,
+                                          code text, reason text, figures jsonb, workflow bigint)
+    RETURNING id
+$$;
+
+-- Keep the log and the loads within bounds: called by the controller's cleaning.
+CREATE OR REPLACE FUNCTION pgherd.clean_decisions(p_days integer DEFAULT 30, p_rows integer DEFAULT 100000) RETURNS void LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM pgherd.decisions_log WHERE at < clock_timestamp() - make_interval(days => p_days);
+    DELETE FROM pgherd.decisions_log WHERE id <= (SELECT id FROM pgherd.decisions_log ORDER BY id DESC OFFSET p_rows LIMIT 1);
+    DELETE FROM pgherd.shard_load WHERE at < clock_timestamp() - interval '1 hour' OR shard NOT IN (SELECT id FROM pgherd.shards);
+    DELETE FROM pgherd.keyspace_settings WHERE keyspace NOT IN (SELECT name FROM pgherd.keyspaces);
+$$;
+REVOKE EXECUTE ON FUNCTION pgherd.log_decisions, pgherd.clean_decisions FROM PUBLIC;
+
+-- Change (or with null: forget) one setting of a keyspace, here. pgherd.set_keyspace checks name and value and calls it.
+CREATE OR REPLACE FUNCTION pgherd.put_keyspace_setting(p_keyspace text, p_name text, p_value text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgherd.must_own_keyspace(p_keyspace);
+    IF p_value IS NULL THEN
+        DELETE FROM pgherd.keyspace_settings WHERE keyspace = p_keyspace AND name = p_name;
+    ELSE
+        INSERT INTO pgherd.keyspace_settings AS s (keyspace, name, value) VALUES (p_keyspace, p_name, p_value)
+        ON CONFLICT (keyspace, name) DO UPDATE SET value = excluded.value, set_at = clock_timestamp(), set_by = excluded.set_by;
+    END IF;
+END $$;
+
+CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE sql AS $$ SELECT pgherd.not_here('set_keyspace') $$;
+COMMENT ON PROCEDURE pgherd.set_keyspace IS 'Change a setting of the keyspace that a table belongs to: autosplit, size_max, load_max, window and more (docs/balancing.md).';
