@@ -325,7 +325,7 @@ def _value(name: str, value: Any, base: Path) -> Any:
         table: dict[str, Any] = _typed(name, value, dict, "a table of PostgreSQL settings")
         return {key: _parameter(key, found) for key, found in table.items()}
     text: str = _typed(name, value, str, "a text")
-    return base / Path(text).expanduser() if name in _PATHS else text
+    return Path(os.path.normpath(base / Path(text).expanduser())) if name in _PATHS else text
 
 
 def _parameter(name: str, value: Any) -> str:
