@@ -244,9 +244,7 @@ class World:
         states = {member.name: member for member in self.members()}
         for host in self.nodes.values():
             member = states.get(host.name)
-            if member is None or not (
-                member.state == "streaming" or (member.leader and member.state == "running")
-            ):
+            if member is None or member.state not in ("running", "streaming"):
                 return f"{host.name} is {member.state if member else 'not announced'}"
         try:
             for group in range(self.layout.groups):
@@ -263,11 +261,14 @@ class World:
     async def _synchronous(self, host: Host) -> None:
         connection = await self.direct(host)
         try:
-            count = await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')", timeout=5
+            row = await connection.fetchrow(
+                "SELECT count(*) FILTER (WHERE state = 'streaming'),"
+                " count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication"
+                " WHERE application_name <> 'pg_basebackup'",
+                timeout=5,
             )
-            if not count:
-                raise OSError(f"{host.name} has no synchronous standby")
+            if row[0] < self.layout.nodes - 1 or not row[1]:
+                raise OSError(f"{host.name} has {row[0]} standbys, {row[1]} synchronous")
         finally:
             connection.terminate()
 
