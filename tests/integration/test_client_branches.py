@@ -94,7 +94,7 @@ def test_a_connection_that_died_while_idle_is_replaced(world: World) -> None:
             pid = await db.fetchval("SELECT pg_backend_pid() FROM purses WHERE id = $1", 1)
             async with pgherd.connect(world.dsn) as other:
                 for pool in other.pools.values():
-                    link = other.link(pool.group.id, await pool.wait())
+                    link = other.link(pool, await pool.wait())
                     await link.run(
                         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}"
                     )
@@ -115,7 +115,8 @@ def test_cancelling_what_ends_a_branch_sends_no_cancel_request(world: World) -> 
             shard = next(
                 s for k in db.map.keyspaces.values() for s in k.shards if table == f"shard_{s.id}.purses"
             )
-            link = db.link(shard.group, await db.pools[shard.group].overdraw())
+            pool = db.pools[shard.group]
+            link = db.link(pool, await pool.overdraw())
             busy = asyncio.create_task(
                 link.do(f"SELECT pg_sleep(0.5); UPDATE {table} SET v = 7 WHERE id = 1")
             )

@@ -6,15 +6,15 @@ from contextlib import suppress
 
 import asyncpg
 
-from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
 from pgherd.client.database import Database
-from pgherd.client.held import GroupPool, Held
-from pgherd.client.link import AsyncpgLink
 from pgherd.client.options import Options
-from pgherd.errors import GroupDown, PgherdError
+from pgherd.errors import PgherdError
 
-NODES = "SELECT id, group_id, host, port, database FROM pgherd.nodes ORDER BY group_id, id"
+NODES = (
+    "SELECT n.id, n.group_id, n.host, n.port, n.database, n.region, n.zone, n.name, g.managed"
+    " FROM pgherd.nodes n JOIN pgherd.groups g ON g.id = n.group_id ORDER BY n.group_id, n.id"
+)
 
 
 class NotACluster(PgherdError):
@@ -25,11 +25,18 @@ class NotACluster(PgherdError):
 
 async def open_database(options: Options) -> Database:
     """Connect. Raises GroupDown, NotACluster."""
-    map_ = await _first_map(options, await _nodes(options))
-    return Database(options, map_)
+    db = Database(options, await _groups(options))
+    try:
+        await db.start()
+    except BaseException:
+        await db.close()
+        raise
+    return db
 
 
-async def _nodes(options: Options) -> list[Node]:
+async def _groups(options: Options) -> ClusterMap:
+    """Where the groups are, as whoever answers at the DSN knows it: a gateway or any node, a standby as well. Their primaries know
+    the rest, and better."""
     connection = await options.first()
     try:
         rows = await connection.fetch(NODES)
@@ -41,32 +48,19 @@ async def _nodes(options: Options) -> list[Node]:
     finally:
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
             await connection.close(timeout=2)
-    return [
-        Node(
-            id=row["id"],
-            group=GroupId(row["group_id"]),
-            host=row["host"],
-            port=row["port"],
-            database=row["database"],
-        )
-        for row in rows
-    ]
+    if not rows:
+        raise NotACluster("the cluster's metadata names no node")
+    groups: dict[GroupId, Group] = {}
+    for row in rows:
+        node = _node(row)
+        known = groups.get(node.group)
+        nodes = (node,) if known is None else (*known.nodes, node)
+        groups[node.group] = Group(id=node.group, nodes=nodes, managed=row["managed"])
+    return ClusterMap(epoch=-1, groups=groups)
 
 
-async def _first_map(options: Options, nodes: list[Node]) -> ClusterMap:
-    """The map from group 0's primary, or from the next group that answers."""
-    failure: PgherdError = NotACluster("the cluster's metadata names no node")
-    for node in nodes:
-        group = Group(id=node.group, nodes=(node,))
-        pool = GroupPool(group, options.to, size=1, wait_max=options.wait_max)
-        try:
-            held: Held = await pool.wait()
-        except GroupDown as error:
-            failure = error
-            continue
-        try:
-            return await store.load(AsyncpgLink(pool, held))
-        finally:
-            pool.give(held)
-            await pool.close()
-    raise failure
+def _node(row: asyncpg.Record) -> Node:
+    return Node(
+        id=row["id"], group=GroupId(row["group_id"]), host=row["host"], port=row["port"],
+        database=row["database"], region=row["region"], zone=row["zone"], name=row["name"],
+    )  # fmt: skip

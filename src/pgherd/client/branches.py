@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pgherd.catalog.model import GroupId
 from pgherd.client.link import AsyncpgLink
+from pgherd.client.near import NearLender, Reading
 from pgherd.engine.link import Link
-from pgherd.errors import GroupDown, PgherdError
+from pgherd.errors import PgherdError
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.snapshot import Gates
 
@@ -36,10 +37,8 @@ class Lender:
 
     async def lend(self, group: GroupId) -> Link:
         """A connection of `group`. Raises GroupDown within the time to connect."""
-        pool = self._db.pools.get(group)
-        if pool is None:
-            raise GroupDown(f"group {group} is not in the cluster map")
-        return self._db.link(group, await pool.overdraw())
+        pool = self._db.near.primary(group)
+        return self._db.link(pool, await pool.overdraw())
 
     def give_back(self, link: Link, *, reusable: bool) -> None:
         """Take a connection back; one that is not `reusable` is closed."""
@@ -98,9 +97,16 @@ class Crowded(PgherdError):
 
 
 def begin(
-    db: Database, *, isolation: str | None, readonly: bool, deferrable: bool, explicit: bool
+    db: Database,
+    *,
+    isolation: str | None,
+    readonly: bool,
+    deferrable: bool,
+    explicit: bool,
+    reading: Reading | None,
 ) -> Transaction:
-    """A new distributed transaction; nothing is sent yet."""
+    """A new distributed transaction; nothing is sent yet. With `reading` it only reads, on replicas: each group at a moment of
+    its own, as only primaries can agree on one."""
     level = ISOLATIONS[isolation]
     modes = (
         f"ISOLATION LEVEL {level.upper()}"
@@ -109,13 +115,14 @@ def begin(
     )
     plain = level == "read committed" and not readonly and not deferrable
     return Transaction(
-        db.lender,
+        db.lender if reading is None else NearLender(db, reading),
         tuple(sorted(db.map.groups)),
         gates=db.gates,
         isolation=level,
         modes="" if plain else modes,
         read_only=readonly,
         explicit=explicit,
+        snapshot=reading is None,
         notice=db.notice,
     )
 

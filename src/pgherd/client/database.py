@@ -7,49 +7,43 @@ an idle connection with the statement prepared on it. Everything else takes `_qu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import asyncpg
-from asyncpg.prepared_stmt import PreparedStatement
 
-from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
 from pgherd.client import many, statements
 from pgherd.client.branches import Gates, KeepersLender, Lender, Slots
 from pgherd.client.cursor import Cursor
-from pgherd.client.held import GroupPool, Held
-from pgherd.client.link import ENDED, LOST, UNSENT, AsyncpgLink, PythonParams
+from pgherd.client.follow import Follow
+from pgherd.client.held import Held
+from pgherd.client.link import AsyncpgLink, PythonParams
+from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
 from pgherd.client.maps import MapKeeper
+from pgherd.client.near import Near, Reading, elsewhere
 from pgherd.client.options import Codec, Options
+from pgherd.client.origins import Origins, zero
+from pgherd.client.pool import GroupPool, NoneFree
 from pgherd.client.prepared import PreparedQuery
 from pgherd.client.queries import Queries, Record, Want, raise_for_user
-from pgherd.client.routes import Route, route_for
+from pgherd.client.routes import Lent, Route, route_for
 from pgherd.client.transaction import Transaction
 from pgherd.engine.execute import execute
-from pgherd.engine.ids import IdSource
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale, surely_stale
-from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError
+from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
+from pgherd.topology.freshness import STRONG, Freshness
 from pgherd.transaction import recovery
 
 T = TypeVar("T")
+READ_ONLY = "25006"  # what a standby answers to a write
 ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
-Lent = tuple[GroupPool, Held, PreparedStatement, Route]
-
-
-class NoIds:
-    """Stands in for the id source while group 0, which leases origins, is down: only who needs an id notices."""
-
-    def __init__(self, error: GroupDown) -> None:
-        self._error = error
-
-    def next(self) -> int:
-        """Raises GroupDown."""
-        raise self._error
 
 
 class Database(Queries):
@@ -70,11 +64,22 @@ class Database(Queries):
         self.lender = Lender(self)
         self.gates = Gates(KeepersLender(self), unstick=self._unstick)
         self.slots = Slots(options.max_size, options.wait_max)
-        self._ids: IdSource | None = None
+        self.origins = Origins(zero(self.pools))
         self.current: ContextVar[Transaction | None] = ContextVar("pgherd_transaction", default=None)
         self.routes: dict[str, Route] = {}
+        self.follow = Follow(options, self.pools, self.maps.heard)
+        self.near = Near(self)
         self._turn = 0
         self._renew(map_)
+        self._poll: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the first map of its own, and keep it current from now on. Raises GroupDown."""
+        zero = self.pools.get(GroupId(0))
+        if zero is not None and zero.shut:  # else another group's primary may know the map
+            with contextlib.suppress(GroupDown):
+                await self.follow.watch.wait_primary(GroupId(0), self.options.connect_timeout)
+        await self.refresh()
         self._poll = asyncio.create_task(self.maps.poll(lambda: self.map.epoch), name="pgherd map")
 
     # ---- the map -----------------------------------------------------------------------------------------
@@ -86,23 +91,40 @@ class Database(Queries):
         self.routes.clear()
         for group, members in map_.groups.items():
             pool = self.pools.get(group)
-            if pool is not None and pool.group.primary == members.primary:
-                continue
-            if pool is not None:
-                pool.closed = True
-                pool.drop_idle()
-            options = self.options
-            self.pools[group] = GroupPool(
-                members, self._connect, size=options.max_size, wait_max=options.wait_max
-            )
+            if pool is None or (pool.watched, pool.node) != (members.managed, members.primary):
+                self._arrange(members)
+        self.follow.renew(map_)
+        self.near.renew(map_)
+
+    def _arrange(self, members: Group) -> None:
+        """The pool of a group that is new, or whose only node is another one."""
+        pool = self.pools.get(members.id)
+        if pool is not None and pool.watched and members.managed:
+            return  # the watch knows its primary
+        if pool is not None:
+            pool.closed = True
+            pool.drop_idle()
+        options = self.options
+        self.pools[members.id] = GroupPool(
+            members.primary,
+            self.connect,
+            size=options.max_size,
+            wait_max=options.wait_max,
+            watch=self.follow.watch if members.managed else None,
+        )
 
     async def refresh(self) -> None:
         """Read the cluster map again. Needed by nobody in the ordinary course: statements notice changes themselves, and
         the epoch is looked at every second."""
         await self.maps.refresh()
 
-    async def _connect(self, group: Any) -> asyncpg.Connection:
-        connection = await self.options.to(group)
+    async def connect(self, node: Node) -> asyncpg.Connection:
+        """A new connection to one node, with the codecs so far. Raises GroupDown."""
+        try:
+            connection = await self.options.to(node)
+        except GroupDown:
+            self.follow.suspect(node.group)
+            raise
         for codec in self.codecs:
             await _apply(connection, codec)
         return connection
@@ -112,7 +134,10 @@ class Database(Queries):
     def _lend(self, query: str, args: Sequence[Any]) -> Lent | None:
         """An idle connection of the right group with the statement prepared, if all of that is at hand."""
         route = self.routes.get(query)
-        if route is None or self.current.get() is not None:
+        if route is None:
+            usual = self.near.usual
+            return None if usual.freshness == STRONG else self.near.lend(query, args, usual)
+        if self.current.get() is not None:
             return None
         try:
             target = route.known.get(args[route.number]) or route.target(args)
@@ -133,44 +158,59 @@ class Database(Queries):
             return None
         return pool, held, statement, route
 
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]:
-        """All rows."""
-        lent = self._lend(query, args)
+    async def fetch(
+        self, query: str, *args: Any, timeout: float | None = None, read: str | Freshness | None = None
+    ) -> list[Record]:
+        """All rows. `read`: how fresh they must be, if not as the database object's own option says."""
+        lent = self._lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
-                return (await lent[1].bound(lent[2], args, 0, timeout))[0]
+                found = (await lent[1].bound(lent[2], args, 0, timeout))[0]
+                if lent[1].sure or await self._stands(lent):
+                    return found
             except Exception as error:
-                await self._missed(error, lent)
+                read = await self._missed(error, lent) or read
             finally:
                 lent[0].give(lent[1])
-        return (await self._query(query, args, "rows", timeout)).rows
+        return (await self._query(query, args, "rows", timeout, read)).rows
 
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None:
+    async def fetchrow(
+        self, query: str, *args: Any, timeout: float | None = None, read: str | Freshness | None = None
+    ) -> Record | None:
         """The first row, or None."""
-        lent = self._lend(query, args)
+        lent = self._lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
                 found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
-                return found[0] if found else None
+                if lent[1].sure or await self._stands(lent):
+                    return found[0] if found else None
             except Exception as error:
-                await self._missed(error, lent)
+                read = await self._missed(error, lent) or read
             finally:
                 lent[0].give(lent[1])
-        rows = (await self._query(query, args, "row", timeout)).rows
+        rows = (await self._query(query, args, "row", timeout, read)).rows
         return rows[0] if rows else None
 
-    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+    async def fetchval(
+        self,
+        query: str,
+        *args: Any,
+        column: int = 0,
+        timeout: float | None = None,
+        read: str | Freshness | None = None,
+    ) -> Any:
         """One value of the first row, or None if there is no row."""
-        lent = self._lend(query, args)
+        lent = self._lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
                 found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
-                return found[0][column] if found else None
+                if lent[1].sure or await self._stands(lent):
+                    return found[0][column] if found else None
             except Exception as error:
-                await self._missed(error, lent)
+                read = await self._missed(error, lent) or read
             finally:
                 lent[0].give(lent[1])
-        rows = (await self._query(query, args, "row", timeout)).rows
+        rows = (await self._query(query, args, "row", timeout, read)).rows
         return rows[0][column] if rows else None
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
@@ -179,39 +219,71 @@ class Database(Queries):
         if lent is not None:
             try:
                 tag = (await lent[1].bound(lent[2], args, 0, timeout))[1]
-                return "" if tag is None else tag.decode()
+                if lent[1].sure or await self._stands(lent):
+                    return "" if tag is None else tag.decode()
             except Exception as error:
                 await self._missed(error, lent)
             finally:
                 lent[0].give(lent[1])
         return await super().execute(query, *args, timeout=timeout)
 
-    async def _missed(self, error: Exception, lent: Lent) -> None:
-        """Return if the statement may be sent again the long way, else raise what the caller should see."""
-        _, held, _, route = lent
+    def _near(self, query: str, args: Sequence[Any], read: str | Freshness) -> Lent | None:
+        """As `_lend`, for a read that says how fresh it must be."""
+        reading = self.near.reading(read)
+        return (
+            self._lend(query, args) if reading.freshness == STRONG else self.near.lend(query, args, reading)
+        )
+
+    async def _stands(self, lent: Lent) -> bool:
+        """Whether an answer counts that came while nobody was known to be primary; if not, it is asked again the long way."""
+        pool, held, _, route = lent
+        if held.doubted:
+            raise doubtful(pool.group)
+        return route.write or await pool.stands(held)
+
+    async def _missed(self, error: Exception, lent: Lent) -> Freshness | None:
+        """Return if the statement may be sent again the long way (and how fresh, if not as before), else raise what the
+        caller should see."""
+        pool, held, _, route = lent
+        replica = None if pool.watched else STRONG
         if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
             await held.reread()
-            return
-        if isinstance(error, asyncpg.PostgresError) and is_stale(statements.as_server_error(error)):
-            await self.refresh()
-            return
+            return None
         if isinstance(error, ENDED) or (isinstance(error, LOST) and held.lost):
             held.dirty = True
-            if route.write and not isinstance(error, UNSENT):
-                raise OutcomeUnknown("the connection was lost during a statement that writes") from error
-            return
+            self.follow.suspect(pool.group)
+            if route.write and not (isinstance(error, UNSENT) or (self.follow.watching and undone(error))):
+                raise unknown(pool.group) from error
+            return replica
+        if isinstance(error, asyncpg.PostgresError):
+            told = statements.as_server_error(error)
+            if is_stale(told):
+                await self.refresh()
+                return replica
+            if pool.watched and told.code == READ_ONLY:
+                return None  # a standby by now, perhaps
+            if not pool.watched and self.follow.watching and not route.write and elsewhere(told):
+                return STRONG
         raise error
 
     # ---- the long way ------------------------------------------------------------------------------------
 
-    async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
+    async def _query(
+        self,
+        query: str,
+        args: Sequence[Any],
+        want: Want,
+        timeout: float | None,
+        read: str | Freshness | Reading | None = None,
+    ) -> Part:
         if timeout is None and (inside := self.active) is not None:
             return await inside.query(query, args, want)
         async with asyncio.timeout(timeout):
             transaction = self.active
             if transaction is not None:
                 return await transaction.query(query, args, want)
-            return await self._again(lambda: self._autocommit(query, args, want))
+            reading = read if isinstance(read, Reading) else self.near.reading(read)
+            return await self._again(lambda: self._autocommit(query, args, want, reading))
 
     async def _script(self, query: str, timeout: float | None) -> str:
         async with asyncio.timeout(timeout):
@@ -220,7 +292,9 @@ class Database(Queries):
                 return await transaction.script(query)
             planned = await self._again(lambda: self._plan_all(query))
             if len(planned) == 1:
-                return (await self._again(lambda: self._autocommit(query, (), "tag"))).tag
+                return (
+                    await self._again(lambda: self._autocommit(query, (), "tag", self.near.reading(STRONG)))
+                ).tag
             return await self._again(lambda: self._together(query))
 
     async def _many(self, query: str, args: Iterable[Sequence[Any]], timeout: float | None) -> None:
@@ -254,19 +328,36 @@ class Database(Queries):
         return transaction if transaction is not None and transaction.open else None
 
     async def _again(self, job: Callable[[], Any]) -> Any:
-        """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old."""
-        for attempt in range(ATTEMPTS):
+        """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old, and while a group that it
+        needs fails over."""
+        deadline = asyncio.get_running_loop().time() + self.options.failover_wait
+        stale = down = 0
+        while True:
             epoch = self.map.epoch
             try:
                 return await job()
             except PgherdError as error:
-                if attempt == ATTEMPTS - 1 or not is_stale(error):
+                if self._fails_over(error):
+                    down += 1
+                    late = asyncio.get_running_loop().time() >= deadline
+                    if late or (not isinstance(error, GroupDown) and down > ATTEMPTS):
+                        raise_for_user(error)
+                    self.follow.suspect()
+                    await asyncio.sleep(min(0.02 * 2**down, 0.25))
+                    continue
+                stale += 1
+                if stale == ATTEMPTS or not is_stale(error):
                     raise_for_user(error)
                 if not await self.maps.check(epoch):
                     if not surely_stale(error):
                         raise_for_user(error)
-                    await asyncio.sleep(0.01 * 2**attempt)  # a change is on its way to the groups
-        raise AssertionError("unreachable")
+                    await asyncio.sleep(0.01 * 2**stale)  # a change is on its way to the groups
+
+    def _fails_over(self, error: PgherdError) -> bool:
+        """Whether nothing was done because a group has, or will have, another primary."""
+        if not self.follow.watching or isinstance(error, NoneFree):
+            return False
+        return isinstance(error, GroupDown) or (isinstance(error, ServerError) and error.code == READ_ONLY)
 
     async def _plan_all(self, query: str) -> Any:
         return self.plans.get_all(query, self.options.path)
@@ -279,9 +370,13 @@ class Database(Queries):
             plan = statements.one(self.plans, query, self.options.path)
         return plan
 
-    async def _autocommit(self, query: str, args: Sequence[Any], want: Want) -> Part:
+    async def _autocommit(self, query: str, args: Sequence[Any], want: Want, reading: Reading) -> Part:
         plan = await self.planned(query)
         statements.check(plan, in_transaction=False)
+        if plan.replica and reading.freshness != STRONG:
+            found = await self.near.read(plan, query, args, want, reading)
+            if found is not None:
+                return found
         if isinstance(plan, Single | OneGroup):
             found = await statements.straight(self, plan, query, args, want)
             if found is not None:
@@ -292,14 +387,19 @@ class Database(Queries):
 
     def remember(self, query: str, plan: Single) -> None:
         """Let the next execution of `query` take the short way."""
-        if query not in self.routes and len(self.routes) < 10_000 and len(query) < 10_000:
+        known = query in self.routes or query in self.near.routes
+        if not known and len(self.routes) + len(self.near.routes) < 10_000 and len(query) < 10_000:
             route = route_for(plan, self.map, self.pools)
+            if route is not None and plan.replica and self.follow.watching:
+                self.near.routes[query] = route
+                if self.near.usual.freshness != STRONG:
+                    return
             if route is not None:
                 self.routes[query] = route
 
-    async def distributed(self, plan: AnyPlan, args: Sequence[Any]) -> Part:
-        """One statement as a distributed transaction of its own."""
-        async with self.alone() as transaction:
+    async def distributed(self, plan: AnyPlan, args: Sequence[Any], reading: Reading | None = None) -> Part:
+        """One statement as a distributed transaction of its own; with `reading` on replicas."""
+        async with self.alone(reading) as transaction:
             part = await execute(plan, PythonParams(args), await transaction.work(args))
         if isinstance(plan, Ddl) or (isinstance(plan, Call) and plan.write):
             await self.refresh()
@@ -310,9 +410,9 @@ class Database(Queries):
         async with self.transaction() as transaction:
             return await transaction.script(query)
 
-    def alone(self) -> AbstractAsyncContextManager[Transaction]:
+    def alone(self, reading: Reading | None = None) -> AbstractAsyncContextManager[Transaction]:
         """A transaction for one statement: committed at the block's end, rolled back on any error."""
-        return Transaction(self).alone()
+        return Transaction(self, readonly=reading is not None, reading=reading).alone()
 
     def anywhere(self) -> GroupId:
         """A group for what any group can answer; another one each time."""
@@ -320,27 +420,9 @@ class Database(Queries):
         groups = list(self.pools)
         return groups[self._turn % len(groups)]
 
-    def link(self, group: GroupId, held: Held) -> AsyncpgLink:
+    def link(self, pool: GroupPool, held: Held) -> AsyncpgLink:
         """A lent connection as the engine's link."""
-        return AsyncpgLink(self.pools[group], held, frozenset(codec.name for codec in self.codecs))
-
-    async def id_source(self) -> IdSource | NoIds:
-        """The source of generated ids. Its origin is leased from group 0 once; while that is down there are no ids."""
-        if self._ids is None:
-            try:
-                self._ids = await self._lease()
-            except GroupDown as error:
-                return NoIds(error)
-        return self._ids
-
-    async def _lease(self) -> IdSource:
-        pool = self.pools[GroupId(0)]
-        held = await pool.overdraw()  # a transaction that asks may hold the last one
-        try:
-            rows = await self.link(GroupId(0), held).run("SELECT nextval('pgherd.origins')")
-        finally:
-            pool.give(held)
-        return IdSource(int(rows[0][0] or 0))
+        return AsyncpgLink(pool, held, frozenset(codec.name for codec in self.codecs))
 
     def notice(self, text: str) -> None:
         """Notices of distributed statements go to the log listeners."""
@@ -350,11 +432,28 @@ class Database(Queries):
     # ---- transactions ------------------------------------------------------------------------------------
 
     def transaction(
-        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+        self,
+        *,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        read: str | Freshness | Reading | None = None,
     ) -> Transaction:
-        """`async with db.transaction() as tx:`; inside another one of the same task it is a savepoint."""
+        """`async with db.transaction() as tx:`; inside another one of the same task it is a savepoint.
+
+        `read`: how fresh, for one that is `readonly`: then replicas may answer it, each group at a moment of its own.
+        """
+        reading = read if isinstance(read, Reading) else self.near.reading(read)
+        if not readonly and read is not None and reading.freshness != STRONG:
+            raise ValueError("read= needs readonly=True")
+        near = readonly and reading.freshness != STRONG and self.follow.watching
         return Transaction(
-            self, isolation=isolation, readonly=readonly, deferrable=deferrable, parent=self.active
+            self,
+            isolation=isolation,
+            readonly=readonly,
+            deferrable=deferrable,
+            parent=self.active,
+            reading=reading if near else None,
         )
 
     async def outcome(self, transaction_id: str) -> str | None:
@@ -386,14 +485,17 @@ class Database(Queries):
         """Encode and decode a type in your own way, on every connection from now on."""
         codec = Codec(name=typename, schema=schema, encoder=encoder, decoder=decoder, format=format)
         self.codecs.append(codec)
-        for pool in self.pools.values():
+        for pool in (*self.pools.values(), *self.near.pools):
             pool.retire()
 
     async def close(self) -> None:
         """Close all connections."""
-        self._poll.cancel()
-        await asyncio.gather(self._poll, return_exceptions=True)
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+        await self.follow.close()
         await self.gates.close()
+        await self.near.close()
         for pool in list(self.pools.values()):
             await pool.close()
 

@@ -13,17 +13,13 @@ import postgast
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId
-from pgherd.client.held import GroupPool, Held
+from pgherd.client.held import Held
+from pgherd.client.losses import ENDED, LOST, doubtful
+from pgherd.client.pool import GroupPool
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.errors import GroupDown, ServerError
 
 T = TypeVar("T")
-UNSENT = (
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)  # on a lost connection: raised before anything is sent
-ENDED = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError)
 _FIELDS = {
     "severity": "S", "severity_en": "V", "sqlstate": "C", "message": "M", "detail": "D", "hint": "H", "position": "P",
     "internal_position": "p", "internal_query": "q", "context": "W", "schema_name": "s", "table_name": "t",
@@ -80,7 +76,7 @@ class AsyncpgLink:
     __slots__ = ("_fresh", "_group", "_lock", "_opening", "custom", "held", "pool")
 
     def __init__(self, pool: GroupPool, held: Held, custom: frozenset[str] = frozenset()) -> None:
-        self._group = pool.group.id
+        self._group = pool.group
         self.pool = pool
         self._lock = asyncio.Lock()
         self._fresh = True
@@ -103,10 +99,11 @@ class AsyncpgLink:
 
     def _error(self, error: BaseException) -> BaseException:
         if isinstance(error, asyncpg.PostgresError) and not isinstance(
-            error, asyncpg.PostgresConnectionError
+            error, (asyncpg.PostgresConnectionError, *ENDED)
         ):
             return server_error(error)
-        if self.held.lost or isinstance(error, OSError | asyncpg.PostgresConnectionError):
+        if self.held.lost or isinstance(error, (OSError, asyncpg.PostgresConnectionError, *ENDED)):
+            self.held.dirty = True
             return GroupDown(f"the connection to group {self._group} was lost: {error}")
         return error
 
@@ -149,17 +146,18 @@ class AsyncpgLink:
 
         What comes first is a BEGIN, a read, or a step of recovery: nothing that could be done twice.
         """
-        fresh, self._fresh = self._fresh, False
+        tries, self._fresh = (3 if self._fresh else 0), False
         opening = self._opening
-        try:
-            return await job()
-        except (*ENDED, *LOST) as error:
-            if not fresh or not (self.held.lost or isinstance(error, ENDED)):
-                raise
-        dead, self.held = self.held, await self.pool.overdraw()
-        self.pool.drop(dead)
-        self._opening = opening
-        return await job()
+        while True:
+            try:
+                return await job()
+            except (*ENDED, *LOST) as error:
+                if tries == 0 or not (self.held.lost or isinstance(error, ENDED)):
+                    raise
+            tries -= 1
+            dead, self.held = self.held, await self.pool.overdraw()
+            self.pool.drop(dead)
+            self._opening = opening
 
     async def _begun(self) -> None:
         """The branch is open from here on."""
@@ -176,6 +174,9 @@ class AsyncpgLink:
         connection: Any = self.held.connection
         try:
             await connection.execute(sql)
+            if self.held.doubted:  # a COMMIT or PREPARE of whose replication nothing is known
+                connection.terminate()
+                raise doubtful(self._group)
         except asyncio.CancelledError:
             # asyncpg is about to cancel on the server what is cancelled here: a cancel during a commit would make it look
             # committed. Its task has not begun yet, as this one was woken in the same turn of the loop.
@@ -207,13 +208,23 @@ class AsyncpgLink:
         elif opening:
             await self._begun()
         rows: list[Any] = await statement.fetch(*arguments(params))
+        if not self.held.sure:
+            await self._certain()
         return Part(rows=rows, tag=statement.get_statusmsg())
+
+    async def _certain(self) -> None:
+        """What was read counts only if its node was the primary: wait until that is known. Raises GroupDown if it was not."""
+        if not await self.pool.stands(self.held):
+            raise GroupDown(f"group {self._group} has another primary")
 
     async def texts(self, sql: str, params: Params) -> TextRows:
         """One statement; rows and types as text."""
         async with self._lock:
             try:
-                return await self._first(lambda: self._texts(sql, arguments(params)))
+                found = await self._first(lambda: self._texts(sql, arguments(params)))
+                if not self.held.sure:
+                    await self._certain()
+                return found
             except (asyncpg.PostgresError, *LOST) as error:
                 self.held.forget(sql)
                 raise self._error(error) from error
@@ -228,6 +239,8 @@ class AsyncpgLink:
                 await alone.start()
             cursor = await connection.cursor(sql, *arguments(params))
             while batch := await cursor.fetch(size):
+                if not self.held.sure:
+                    await self._certain()
                 yield batch
         except (asyncpg.PostgresError, *LOST) as error:
             raise self._error(error) from error

@@ -11,8 +11,8 @@ import asyncpg
 
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
-from pgherd.client.held import GroupPool
 from pgherd.client.link import AsyncpgLink
+from pgherd.client.pool import GroupPool
 from pgherd.errors import GroupDown, PgherdError
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ class MapKeeper:
         self._lock = asyncio.Lock()
         self._asked = 0
         self._loaded = 0
+        self._news = asyncio.Event()
 
     async def refresh(self) -> None:
         """Load the map; it is at least as new as this call. Raises GroupDown if no group answers."""
@@ -52,14 +53,21 @@ class MapKeeper:
         """Check for ever. A table that becomes distributed or a reference table looks single in an old map, and no server
         can tell: this bounds how long anybody works with one."""
         while True:
-            await asyncio.sleep(every_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await self._news.wait()
+            self._news.clear()
             with contextlib.suppress(PgherdError, asyncpg.PostgresError, OSError):
                 await self.check(epoch())
+
+    def heard(self, _epoch: int) -> None:
+        """Somebody saw a newer epoch: look at once."""
+        self._news.set()
 
     async def _somewhere(self, job: Callable[[AsyncpgLink], Awaitable[T]]) -> T:
         """Ask group 0, or where it does not answer the next group that does."""
         failure = GroupDown("the cluster map names no group")
-        for _, pool in sorted(self._pools.items()):
+        for pool in sorted(self._pools.values(), key=lambda pool: (pool.shut, pool.group)):
             try:
                 held = await pool.wait()
             except GroupDown as error:

@@ -9,14 +9,16 @@ from typing import Any, cast
 
 import asyncpg
 
-from pgherd.catalog.model import Group
-from pgherd.client.held import down
+from pgherd.catalog.model import Node
+from pgherd.client.pool import down
 from pgherd.errors import BadSetting, GroupDown
+from pgherd.topology.freshness import STRONG, Freshness
 
 # Settings that would change what routed statements mean, or break distributed commits.
 _FIXED = frozenset(
     {"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"}
 )
+TOO_QUIET = frozenset({"error", "fatal", "panic"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Codec:
 class Options:
     """`max_size`: connections to one group. Times in seconds: `connect_timeout` for a connection to come up,
     `wait_max` for one to come free, `command_timeout` for a statement (None: no bound).
+    `failover_wait`: how long a statement waits for a group's primary. `region`, `zone`: where this process is, to find the
+    nearest node. `read`: how fresh reads must be that do not say it themselves.
     `asyncpg`: further keyword arguments of asyncpg.connect (ssl, user, password ...).
     """
 
@@ -42,15 +46,23 @@ class Options:
     connect_timeout: float = 5.0
     wait_max: float = 30.0
     command_timeout: float | None = None
+    failover_wait: float = 20.0
+    region: str = ""
+    zone: str = ""
+    read: Freshness = STRONG
     server_settings: Mapping[str, str] = field(default_factory=dict[str, str])
     asyncpg: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.max_size < 1:
             raise BadSetting("max_size must be at least 1")
-        for name in self.server_settings:
+        for name, value in self.server_settings.items():
             if name.lower() in _FIXED:
                 raise BadSetting(f"server setting {name} cannot be changed by a client")
+            if name.lower() == "client_min_messages" and value.lower() in TOO_QUIET:
+                raise BadSetting(
+                    f"server setting {name} cannot be {value}: warnings say whether a commit is safe"
+                )
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -72,18 +84,19 @@ class Options:
                 f"cannot connect to {self.dsn or 'the default server'}: {error or type(error).__name__}"
             ) from error
 
-    async def to(self, group: Group) -> asyncpg.Connection:
-        """A connection to a group's primary. Raises GroupDown within `connect_timeout`."""
-        node = group.primary
+    async def to(self, node: Node) -> asyncpg.Connection:
+        """A connection to one node. Raises GroupDown within `connect_timeout`."""
         try:
-            return await self._connection(host=node.host, port=node.port, database=node.database)
+            return await self._connection(
+                host=node.host, port=node.port, database=node.database, target_session_attrs="any"
+            )
         except (
             OSError,
             TimeoutError,
             asyncpg.CannotConnectNowError,
             asyncpg.PostgresConnectionError,
         ) as error:
-            raise down(group.id, f"{node.host}:{node.port}", error) from error
+            raise down(node, error) from error
 
     async def _connection(self, **where: Any) -> asyncpg.Connection:
         settings = {"application_name": "pgherd", **self.server_settings}

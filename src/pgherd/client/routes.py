@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asyncpg.prepared_stmt import PreparedStatement
+
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId, Key, Shard, ShardId
-from pgherd.client.held import GroupPool
+from pgherd.client.held import Held
+from pgherd.client.pool import GroupPool
 from pgherd.plan.plans import AnyPlan, Param, Single
 
 # Key types whose Python values are canonical as they are, and remembered. What is equal to such a value (1 and True) goes to the same shard, or is refused
@@ -21,6 +24,7 @@ _SAME: Mapping[str, type] = {
 }
 REMEMBERED = 10_000  # values whose target a route remembers
 Target = tuple[GroupPool, str]
+Lent = tuple[GroupPool, Held, PreparedStatement, "Route"]
 
 
 class Route:

@@ -10,12 +10,13 @@ import asyncpg
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client.held import Held
-from pgherd.client.link import ENDED, LOST, UNSENT, PythonParams, server_error
+from pgherd.client.link import PythonParams, server_error
+from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
 from pgherd.client.queries import Want
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.engine.route import locate
-from pgherd.errors import GroupDown, OutcomeUnknown, Refused
+from pgherd.errors import GroupDown, Refused
 from pgherd.plan import planner
 from pgherd.plan.plans import (
     AnyPlan,
@@ -83,50 +84,61 @@ async def straight(
     db: Database, plan: Single | OneGroup, query: str, args: Sequence[Any], want: Want
 ) -> Part | None:
     """Run a statement of one group outside any transaction. None: its key must be asked of a server first."""
-    if isinstance(plan, Single):
-        try:
-            keyspace = db.map.keyspaces[plan.keyspace]
-            shard = locate(plan, PythonParams(args), keyspace)
-        except keys.Undecodable:
-            return None
-        group, text = shard.group, plan.text.for_shard(shard.id)
-        db.remember(query, plan)
-    else:
-        group, text = plan.group, plan.sql
-        if group is None:
-            group = db.anywhere()
-    return await on_group(db, group, text, args, want, write=plan.write)
+    found = place(db, plan, query, args)
+    if found is None:
+        return None
+    return await on_group(db, found[0], found[1], args, want, write=plan.write)
+
+
+def place(
+    db: Database, plan: Single | OneGroup, query: str, args: Sequence[Any]
+) -> tuple[GroupId, str] | None:
+    """The group and the text of a statement of one group. None: its key must be asked of a server first."""
+    if isinstance(plan, OneGroup):
+        return db.anywhere() if plan.group is None else plan.group, plan.sql
+    try:
+        shard = locate(plan, PythonParams(args), db.map.keyspaces[plan.keyspace])
+    except keys.Undecodable:
+        return None
+    db.remember(query, plan)
+    return shard.group, plan.text.for_shard(shard.id)
 
 
 async def on_group(
     db: Database, group: GroupId, text: str, args: Sequence[Any], want: Want, *, write: bool
 ) -> Part:
-    """One statement on one of a group's connections. A lost connection is replaced if nothing can be done twice."""
+    """One statement on one of a group's connections. A lost connection is replaced if nothing can be done twice.
+
+    Raises GroupDown if it was surely not done, OutcomeUnknown if a write may have been.
+    """
     pool = db.pools[group]
     for last in (False, False, True):
         held = await pool.wait()
         try:
-            return await _on_held(held, text, args, want)
+            part = await on_held(held, text, args, want)
+            if held.doubted:
+                raise doubtful(group)
+            if write or held.sure or await pool.stands(held):
+                return part
         except (*ENDED, *LOST) as error:
             if not (held.lost or isinstance(error, (*ENDED, asyncpg.PostgresConnectionError))):
                 raise
             held.dirty = True
-            if write and not isinstance(error, UNSENT):
-                raise _unknown(group) from error
+            db.follow.suspect(group)
+            simple = want == "tag" and not args
+            if write and not isinstance(error, UNSENT) and (simple or not undone(error)):
+                raise unknown(group) from error
             if last:
                 raise GroupDown(f"the connection to group {group} was lost: {error}") from error
         except asyncpg.PostgresError as error:
             raise server_error(error) from error
         finally:
             pool.give(held)
-    raise AssertionError("unreachable")
+    raise GroupDown(f"group {group} changed its primary again and again")
 
 
-def _unknown(group: GroupId) -> OutcomeUnknown:
-    return OutcomeUnknown(f"the connection to group {group} was lost during a statement that writes")
-
-
-async def _on_held(held: Held, text: str, args: Sequence[Any], want: Want) -> Part:
+async def on_held(held: Held, text: str, args: Sequence[Any], want: Want) -> Part:
+    """One statement on one connection. Raises asyncpg's errors."""
     if want == "tag" and not args:
         return Part(rows=[], tag=await held.connection.execute(text))
     for last in (False, True):

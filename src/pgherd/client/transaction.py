@@ -18,6 +18,7 @@ from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
 from pgherd.client.cursor import Cursor
 from pgherd.client.link import AsyncpgLink, PythonParams
+from pgherd.client.near import Reading
 from pgherd.client.queries import Queries, Want, raise_for_user
 from pgherd.engine.execute import execute
 from pgherd.engine.link import Part
@@ -46,6 +47,7 @@ class Transaction(Queries):
         readonly: bool = False,
         deferrable: bool = False,
         parent: Transaction | None = None,
+        reading: Reading | None = None,
     ) -> None:
         if isolation not in branches.ISOLATIONS:
             raise ValueError(
@@ -61,6 +63,7 @@ class Transaction(Queries):
         self.root: Transaction = parent.root if parent is not None else self
         self.open = False
         self._readonly = readonly
+        self._reading = reading
         self._deferrable = deferrable
         self._name = ""
         # of the root only
@@ -105,6 +108,7 @@ class Transaction(Queries):
             readonly=self._readonly,
             deferrable=self._deferrable,
             explicit=explicit,
+            reading=self._reading,
         )
 
     async def commit(self) -> None:
@@ -186,7 +190,7 @@ class Transaction(Queries):
         return Work(
             tx=started,
             map=self.root._map or self.db.map,
-            ids=await self.db.id_source(),
+            ids=await self.db.origins.source(),
             params=PythonParams(args),
             prefer=next(iter(started.branches), None),
             path=self.db.options.path,
@@ -229,14 +233,14 @@ class Transaction(Queries):
 
     def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool] | None:
         """Group, shard's text and whether it writes, if the text is known to go to one shard; None: the long way."""
-        route = self.db.routes.get(query)
+        route = self.db.routes.get(query) or self.db.near.routes.get(query)
         if route is None or self.root._plans is not None:
             return None
         try:
             target = route.known.get(args[route.number]) or route.target(args)
         except (IndexError, TypeError):
             return None
-        return None if target is None else (target[0].group.id, target[1], route.write)
+        return None if target is None else (target[0].group, target[1], route.write)
 
     async def script(self, query: str) -> str:
         """Statements without arguments; the last one's tag."""

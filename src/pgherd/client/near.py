@@ -1,0 +1,254 @@
+"""Reads that may go to replicas: which node answers, on which connection, and what happens if it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.client import statements
+from pgherd.client.link import AsyncpgLink
+from pgherd.client.marks import Marks
+from pgherd.client.pool import GroupPool
+from pgherd.client.queries import Want
+from pgherd.client.routes import Lent, Route
+from pgherd.engine.link import Link, Part
+from pgherd.errors import GroupDown, PgherdError, ServerError, SnapshotBusy, StaleMap
+from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Single
+from pgherd.topology import clock
+from pgherd.topology.choose import Choice
+from pgherd.topology.freshness import Freshness, parse_freshness
+
+if TYPE_CHECKING:
+    from pgherd.client.database import Database
+
+T = TypeVar("T")
+KEPT_S = 0.02  # so long a node that was chosen is taken again without choosing
+LOOK_S = 0.5  # between two looks at replicas that hang or have become primaries
+
+
+class Reading:
+    """Reads of one freshness in one session; remembers for a moment which node they go to."""
+
+    __slots__ = ("_chosen", "_near", "freshness", "marks")
+
+    def __init__(self, near: Near, freshness: Freshness, marks: Marks) -> None:
+        self._near = near
+        self.freshness = freshness
+        self.marks = marks
+        self._chosen: dict[GroupId, tuple[GroupPool, float]] = {}
+
+    def known(self, primary: GroupPool) -> GroupPool | None:
+        """The pool that was chosen a moment ago, if the choice still holds."""
+        found = self._chosen.get(primary.group)
+        if found is None or clock.now() >= found[1]:
+            return None
+        session = self.freshness.level == "session" and found[0] is not primary
+        if session and not self.marks.steady(found[0], primary):
+            return None
+        return found[0]
+
+    async def pool(self, group: GroupId) -> GroupPool:
+        """Connections to the node for the next read: the primary's where no other qualifies."""
+        choice = await self.choice(group)
+        if choice.node is None:
+            return self._near.primary(group)
+        pool = self._near.primary(group) if choice.role == "primary" else self._near.replica(choice.node)
+        kept_s = min(KEPT_S, self.freshness.bound_s / 10) if self.freshness.level == "bounded" else KEPT_S
+        self._chosen[group] = (pool, clock.now() + kept_s)
+        return pool
+
+    async def choice(self, group: GroupId) -> Choice:
+        """The node for the next read, and why."""
+        freshness = self.freshness
+        if freshness.level == "session":
+            return await self.marks.pick(group)
+        if freshness.level == "bounded":  # the choice is used a little longer
+            freshness = Freshness(
+                "bounded", max(freshness.bound_s - min(KEPT_S, freshness.bound_s / 10), 0.0)
+            )
+        return self._near.watch.choose(group, freshness)
+
+    def answered(self, pool: GroupPool) -> None:
+        """A read was answered from `pool`."""
+        if pool.watched:
+            self.marks.used((pool.group,))
+        else:
+            self.marks.answered(pool)
+
+
+class Near:
+    """The replicas' side of a database object."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.watch = db.follow.watch
+        self.routes: dict[str, Route] = {}
+        self._replicas: dict[int, GroupPool] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.marks = Marks(db.pools, self.watch, shared=True)
+        self._readings: dict[str | Freshness, Reading] = {}
+        self.usual = self.reading(db.options.read)
+
+    def reading(self, level: str | Freshness | None) -> Reading:
+        """How the database object's own session reads at this level. Raises BadSetting."""
+        if level is None:
+            return self.usual
+        found = self._readings.get(level)
+        if found is None:
+            freshness = parse_freshness(level) if isinstance(level, str) else level
+            found = self._readings.get(freshness) or Reading(self, freshness, self.marks)
+            if len(self._readings) < 1000:
+                self._readings[level] = self._readings[freshness] = found
+        return found
+
+    # ---- the short way ---------------------------------------------------------------------------------
+
+    def lend(self, query: str, args: Sequence[Any], reading: Reading) -> Lent | None:
+        """As `Database._lend`, on the node that `reading` chose a moment ago."""
+        route = self.routes.get(query)
+        if route is None or self._db.current.get() is not None:
+            return None
+        try:
+            target = route.known.get(args[route.number]) or route.target(args)
+        except (IndexError, TypeError):
+            return None
+        if target is None:
+            return None
+        pool = reading.known(target[0])
+        if pool is None or not pool.idle:
+            return None
+        held = pool.idle.pop()
+        statement = held.statements.get(target[1])
+        if statement is None:
+            pool.give(held)
+            return None
+        return pool, held, statement, route
+
+    # ---- the long way ------------------------------------------------------------------------------------
+
+    async def read(
+        self, plan: AnyPlan, query: str, args: Sequence[Any], want: Want, reading: Reading
+    ) -> Part | None:
+        """Carry out a read. None: no replica can, so it is the primaries' now."""
+        if not plan.replica or reading.freshness.level == "strong" or not self._db.follow.watching:
+            return None
+        try:
+            if isinstance(plan, Single | OneGroup):
+                return await self._one(plan, query, args, want, reading)
+            if isinstance(plan, Gather | Federated):
+                return await self._db.distributed(plan, args, reading)
+        except PgherdError as error:
+            if not elsewhere(error):
+                raise
+        return None
+
+    async def _one(
+        self, plan: Single | OneGroup, query: str, args: Sequence[Any], want: Want, reading: Reading
+    ) -> Part | None:
+        place = statements.place(self._db, plan, query, args)
+        if place is None:
+            return None
+        pool = await reading.pool(place[0])
+        if pool.watched:
+            return None
+        held = await pool.wait()
+        try:
+            part = await statements.on_held(held, place[1], args, want)
+        except asyncpg.PostgresError as error:
+            raise statements.as_server_error(error) from error
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            if not held.lost:
+                raise
+            raise GroupDown(f"a replica of group {pool.group} was lost: {error}") from error
+        finally:
+            pool.give(held)
+        reading.answered(pool)
+        return part
+
+    # ---- connections -------------------------------------------------------------------------------------
+
+    def primary(self, group: GroupId) -> GroupPool:
+        """Raises GroupDown for a group that the map does not name."""
+        pool = self._db.pools.get(group)
+        if pool is None:
+            raise GroupDown(f"group {group} is not in the cluster map")
+        return pool
+
+    def replica(self, node: Node) -> GroupPool:
+        """Connections to one replica."""
+        pool = self._replicas.get(node.id)
+        if pool is None or pool.node != node:
+            if pool is not None:
+                self._drop(pool)
+            options = self._db.options
+            pool = GroupPool(node, self._db.connect, size=options.max_size, wait_max=options.wait_max)
+            self._replicas[node.id] = pool
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        return pool
+
+    def _look(self) -> None:
+        """Let go of replicas that do not answer, or are none any more: what waits for them is read elsewhere."""
+        self._timer = None
+        for key, pool in list(self._replicas.items()):
+            view = next((one for one in self.watch.views(pool.group) if one.node == pool.node), None)
+            if view is None or view.answer is None or not view.answer.in_recovery:
+                self._drop(self._replicas.pop(key))
+            elif view.error is not None:
+                pool.leave()
+        if self._replicas:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    @staticmethod
+    def _drop(pool: GroupPool) -> None:
+        pool.closed = True
+        pool.leave()
+
+    @property
+    def pools(self) -> tuple[GroupPool, ...]:
+        """The replicas' pools."""
+        return tuple(self._replicas.values())
+
+    def renew(self, _map: ClusterMap) -> None:
+        """Routes were made for one map."""
+        self.routes.clear()
+
+    async def close(self) -> None:
+        """Close all connections to replicas."""
+        if self._timer is not None:
+            self._timer.cancel()
+        pools, self._replicas = list(self._replicas.values()), {}
+        for pool in pools:
+            await pool.close()
+
+
+class NearLender:
+    """`transaction.perform.Lender` of connections to the nodes that `reading` chooses: for transactions that only read."""
+
+    def __init__(self, db: Database, reading: Reading) -> None:
+        self._db = db
+        self._reading = reading
+
+    async def lend(self, group: GroupId) -> Link:
+        """A connection to a node of `group`. Raises GroupDown."""
+        pool = await self._reading.pool(group)
+        return self._db.link(pool, await pool.overdraw())
+
+    def give_back(self, link: Link, *, reusable: bool) -> None:
+        """Take a connection back."""
+        assert isinstance(link, AsyncpgLink)
+        if not reusable:
+            link.held.dirty = True
+        self._reading.answered(link.pool)
+        link.pool.give(link.held)
+
+
+def elsewhere(error: PgherdError) -> bool:
+    """Whether the primary may do better: all but errors in the data and the user's own bounds."""
+    if isinstance(error, ServerError):
+        return error.code[:2] not in ("22", "23") and error.code != "57014"
+    return isinstance(error, GroupDown | StaleMap | SnapshotBusy)
