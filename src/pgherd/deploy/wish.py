@@ -53,7 +53,7 @@ def new_state(directory: Path, wish: Wish) -> State:
     managed = not embedded if wish.managed is None else wish.managed
     gateway = _gateway(GatewayState(port=_gateway_port(wish)), wish)
     _check_listen(gateway, wish.auth or "trust")
-    candidates = iter(_server_ports(directory, gateway.port))
+    candidates = iter(server_ports(directory, gateway.port))
     blank = State(
         version=version("pgherd"),
         embedded=embedded,
@@ -179,7 +179,7 @@ def _check_listen(gateway: GatewayState, auth: Auth) -> None:
         )
 
 
-def _server_ports(directory: Path, gateway: int) -> list[int]:
+def server_ports(directory: Path, gateway: int) -> list[int]:
     """Candidates below the ephemeral ports, beginning at a place of this directory's own."""
     start = 15000 + zlib.crc32(bytes(directory)) % 5000
     return [port for port in range(start, start + 1000) if port != gateway]
