@@ -95,6 +95,20 @@ class EtcdDown(PgherdError):
     retry = True
 
 
+class ConnectionLost(GroupDown):
+    """The connection broke while it was in use. `watched`: the group's primary can change, so that trying again may help."""
+
+    watched = False
+
+
+class TransactionLost(PgherdError):
+    """The primary on which a transaction was open is no more; nothing of it was committed."""
+
+    sqlstate = "40001"
+    retry = True
+    hint = "Run the transaction again: nothing of it was committed."
+
+
 class StaleMap(PgherdError):
     """The cluster map is older than the servers' metadata. Nothing was done: refresh, plan again, send again."""
 

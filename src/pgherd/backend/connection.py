@@ -32,7 +32,7 @@ from pgherd.backend.units import (
 from pgherd.catalog.model import GroupId, Node
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.engine.params import BoundParams
-from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.errors import ConnectionLost, GroupDown, PgherdError, ServerError
 from pgherd.gateway import scram, wire
 
 SYNC = b"S\x00\x00\x00\x04"
@@ -135,7 +135,10 @@ class ServerLink(asyncio.Protocol):
         self.turns = 0  # units ended so far
         self.tls: ssl.SSLContext | None = None
         self.pool: Home | None = None
-        self.watched = False  # to the primary of a managed group: only while it is trusted do its answers count
+        self.replica = False  # one node of several, for reads alone
+        self.watched = (
+            False  # to the primary of a managed group: only while it is trusted do its answers count
+        )
         self._units: deque[Unit] = deque()
         self._rest = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -203,8 +206,13 @@ class ServerLink(asyncio.Protocol):
             self._fail(Timeout(self.farewell))
             return
         self._fail(
-            GroupDown(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})")
+            self._loss(f"lost the connection to group {self.group} ({self.node.host}:{self.node.port})")
         )
+
+    def _loss(self, message: str) -> ConnectionLost:
+        error = ConnectionLost(message)
+        error.watched = self.watched or self.replica
+        return error
 
     def _fail(self, error: PgherdError) -> None:
         if self._lost is not None:
@@ -245,7 +253,7 @@ class ServerLink(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"X\x00\x00\x00\x04")
             self._transport.close()
-        self._fail(GroupDown(f"the connection to group {self.group} was closed"))
+        self._fail(self._loss(f"the connection to group {self.group} was closed"))
 
     async def _drain(self) -> None:
         if self._paused and self._lost is None:
@@ -315,7 +323,7 @@ class ServerLink(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-        self._fail(GroupDown(f"the connection to group {self.group} was given up"))
+        self._fail(self._loss(f"the connection to group {self.group} was given up"))
 
     @property
     def surely_not_done(self) -> bool:

@@ -1,29 +1,38 @@
-"""Server connections to lend: a pool for each group and role, bounded in number and in waiting."""
+"""Server connections to lend: a pool for each group and role, bounded in number and in waiting.
+
+Of groups that Patroni manages there is one for the primary, whoever that is (`managed`), and one for each replica that is read.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pgherd.backend.connection import Credentials, ServerLink
-from pgherd.backend.state import IDENTITY, SessionState, state_of, switch_sql
-from pgherd.backend.types import TypeMap
-from pgherd.catalog.model import GroupId
+from pgherd.backend.state import SessionState, state_of, switch_sql
+from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import GroupDown
 
-Connect = Callable[[GroupId, Credentials], Awaitable[ServerLink]]
+# A connection to the given node, or to the one that takes the group's statements now
+Connect = Callable[[GroupId, Credentials, Node | None], Awaitable[ServerLink]]
 DEFAULT_STATE = state_of(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
-    """`connections` to one group for one role; `wait` seconds for one to come free; `idle` seconds before one is closed."""
+    """`connections` to one group for one role; `wait` seconds for one to come free; `idle` seconds before one is closed;
+    `failover` seconds for a group to have a primary."""
 
     connections: int = 20
     wait: float = 30.0
     idle: float = 60.0
+    failover: float = 20.0
+
+
+class NoneFree(GroupDown):
+    """All connections of a pool stayed in use."""
 
 
 class Pool:
@@ -36,11 +45,16 @@ class Pool:
         connect: Connect,
         limits: PoolLimits,
         links: set[ServerLink],
+        node: Node | None = None,
     ) -> None:
         self.group = group
         self.credentials = credentials
+        self.node = node
         self.idle: list[ServerLink] = []
         self.size = 0
+        self.generation = (
+            0  # grows with every connection that ends: a server that was restarted has another one
+        )
         self._connect = connect
         self._limits = limits
         self._links = links
@@ -56,8 +70,11 @@ class Pool:
                 return idle.pop(at)
         return None
 
-    async def take(self, state: SessionState) -> ServerLink:
-        """A connection with these settings. Raises GroupDown within the bound, or the server's refusal of a setting."""
+    async def take(self, state: SessionState, wait_s: float | None = None) -> ServerLink:
+        """A connection with these settings. Raises GroupDown within the bound, or the server's refusal of a setting.
+
+        `wait_s`: how long to wait for a managed group's primary.
+        """
         link = self.take_nowait(state) or await self._any()
         if link.applied is state:
             return link
@@ -83,13 +100,18 @@ class Pool:
             return self.idle.pop(0)
         self.size += 1
         try:
-            link = await self._connect(self.group, self.credentials)
+            link = await self._open()
         except BaseException:
             self.size -= 1
             self._wake(None)
             raise
         link.on_close = self._closed
+        link.pool = self
+        link.replica = self.node is not None
         return link
+
+    async def _open(self) -> ServerLink:
+        return await self._connect(self.group, self.credentials, self.node)
 
     async def _wait(self) -> ServerLink | None:
         waiter: asyncio.Future[ServerLink | None] = asyncio.get_running_loop().create_future()
@@ -103,7 +125,7 @@ class Pool:
                         self.give(link)  # it came just as we stopped waiting
                     raise
         except TimeoutError:
-            raise GroupDown(
+            raise NoneFree(
                 f"no connection to group {self.group} came free within {self._limits.wait:g} s",
                 hint=f"All {self._limits.connections} are in use; end long transactions or raise pool_size.",
             ) from None
@@ -132,6 +154,7 @@ class Pool:
 
     def _closed(self, link: ServerLink) -> None:
         self.size -= 1
+        self.generation += 1
         self._links.discard(link)
         if link in self.idle:
             self.idle.remove(link)
@@ -151,48 +174,3 @@ class Pool:
 
     def close(self) -> None:
         self.close_idle(float("inf"))
-
-
-class Backends:
-    """All pools of one gateway."""
-
-    def __init__(self, connect: Connect, limits: PoolLimits) -> None:
-        self._connect = connect
-        self._limits = limits
-        self._pools: dict[tuple[GroupId, str], Pool] = {}
-        self._types: Mapping[GroupId, TypeMap | None] = {}
-        self.links: set[ServerLink] = set()
-
-    def pool(self, group: GroupId, credentials: Credentials) -> Pool:
-        key = (group, credentials.user)
-        found = self._pools.get(key)
-        if found is None:
-            found = self._pools[key] = Pool(group, credentials, self._open, self._limits, self.links)
-        found.credentials = credentials
-        return found
-
-    async def _open(self, group: GroupId, credentials: Credentials) -> ServerLink:
-        link = await self._connect(group, credentials)
-        link.types = self._types.get(group)
-        self.links.add(link)
-        return link
-
-    def retype(self, types: Mapping[GroupId, TypeMap | None]) -> None:
-        """Tell all connections how their group's type OIDs differ from group 0's."""
-        self._types = types
-        for link in self.links:
-            link.types = types.get(link.group)
-
-    def forget_roles(self) -> None:
-        """A role was dropped: one of the same name may follow, and SET ROLE on a connection means the old one."""
-        for link in self.links:
-            if link.applied is not None and any(link.applied.get(name) is not None for name in IDENTITY):
-                link.applied = None
-
-    def tidy(self, now: float) -> None:
-        for pool in self._pools.values():
-            pool.close_idle(now - self._limits.idle)
-
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()

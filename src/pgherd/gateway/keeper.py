@@ -11,14 +11,18 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from pgherd.backend.backends import Backends
 from pgherd.backend.connection import Credentials, ServerLink
-from pgherd.backend.pool import DEFAULT_STATE, Backends
+from pgherd.backend.pool import DEFAULT_STATE
 from pgherd.backend.types import TYPES_SQL, TypeMap
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.errors import GroupDown, PgherdError
 
 T = TypeVar("T")
+_ANSWER_S = 2.0  # a group that hangs is passed over so soon
+_TRIES, _AGAIN_S = 100, 0.2
+_RARELY = 10  # the watcher of a managed group tells of a new epoch: polling is a second line only
 log = logging.getLogger("pgherd.gateway")
 
 
@@ -58,12 +62,27 @@ class MapKeeper:
         await self.refresh()
         return True
 
+    async def renew(self) -> None:
+        """As `check`, tried until it is done: there is known to be a newer map."""
+        for _ in range(_TRIES):
+            try:
+                if await self.check():
+                    return
+            except PgherdError:
+                pass
+            await asyncio.sleep(_AGAIN_S)
+
     async def poll(self, every: float) -> None:
         """Check the epoch for ever, every `every` seconds. Groups that are down are somebody else's news."""
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(every if self._unwatched else every * _RARELY)
             with contextlib.suppress(PgherdError):
                 await self.check()
+
+    @property
+    def _unwatched(self) -> bool:
+        """Whether no managed group's watcher tells of new epochs."""
+        return not any(group.managed for group in self.map.groups.values())
 
     async def _load(self) -> None:
         loaded = await self._somewhere(store.load)
@@ -103,9 +122,13 @@ class MapKeeper:
 
     async def _on(self, group: GroupId, job: Callable[[ServerLink], Awaitable[T]]) -> T:
         pool = self._backends.pool(group, self._credentials)
-        link = await pool.take(DEFAULT_STATE)
+        link = await pool.take(DEFAULT_STATE, 0.0)
         try:
-            return await job(link)
+            async with asyncio.timeout(_ANSWER_S if len(self.map.groups) > 1 else None):
+                return await job(link)
+        except TimeoutError:
+            link.abort()
+            raise GroupDown(f"group {group} did not answer within {_ANSWER_S:g} s") from None
         finally:
             pool.give(link)
 

@@ -18,8 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pgherd.backend import etcd
-from pgherd.backend.connection import Credentials, ServerLink, connect
-from pgherd.backend.pool import DEFAULT_STATE, Backends, PoolLimits
+from pgherd.backend.connection import ServerLink
 from pgherd.backend.state import SessionState
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
@@ -31,8 +30,9 @@ from pgherd.gateway import scram
 from pgherd.gateway import tls as tls_context
 from pgherd.gateway.keeper import MapKeeper
 from pgherd.gateway.prepared import PathPlans
+from pgherd.gateway.servers import AdminLender, Servers
 from pgherd.gateway.session import ClientSession
-from pgherd.gateway.settings import GatewaySettings, is_loopback
+from pgherd.gateway.settings import GatewaySettings
 from pgherd.gateway.startup import Startup
 from pgherd.plan.planner import plan
 from pgherd.plan.template import template
@@ -48,27 +48,13 @@ _REPORTED = (
     "default_transaction_read_only", "in_hot_standby", "scram_iterations",
 )  # fmt: skip
 DRAIN_S = 5.0
+FIRST_S = 2.0  # how long the start waits for the primaries of other groups than 0
 STUCK_S = 0.5  # a statement that has not answered for so long is looked into, once
 
 
 def planned(sql: str, path: tuple[str, ...], cluster: ClusterMap) -> tuple[Planned, ...]:
     """Every statement of a text with its plan."""
     return tuple((statement, plan(statement, cluster, path)) for statement in parse(sql))
-
-
-class AdminLender:
-    """Lends the gateway's own connections: for gates, recovery and the like."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def lend(self, group: GroupId) -> ServerLink:
-        return await self._gateway.backends.pool(group, self._gateway.admin).take(DEFAULT_STATE)
-
-    def give_back(self, link: Any, *, reusable: bool = True) -> None:
-        if not reusable:
-            link.close()
-        self._gateway.backends.pool(link.group, self._gateway.admin).give(link)
 
 
 class Gateway:
@@ -79,13 +65,11 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, tls: ssl.SSLContext | None) -> None:
         self.settings = settings
         self.tls = tls
-        mode = "disable" if settings.server_tls == "off" else settings.server_tls
-        self.server_tls = tls_context.client_context(mode, _path(settings.server_ca))
         self.loop = asyncio.get_running_loop()
-        self.admin = Credentials(user=settings.admin_user, password=settings.admin_password)
-        self.backends = Backends(
-            self._connect, PoolLimits(connections=settings.pool_size, wait=settings.pool_wait)
-        )
+        self.servers = Servers(settings, self._epoch_rose)
+        self.admin = self.servers.admin
+        self.backends = self.servers.backends
+        self.watch = self.servers.watch
         self.sessions: dict[int, ClientSession] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.template = template
@@ -95,15 +79,13 @@ class Gateway:
         self._quiet.set()
         self._pids = count(os.getpid() << 8 & 0x3FFFFFFF)
         self._secret = secrets.token_bytes(16)
-        self._turn = count()
         self._paths: dict[tuple[str, ...], PathPlans] = {}
         self._known: dict[tuple[str, SessionState], dict[str, str]] = {}
-        self._bootstrap: ClusterMap | None = None
         self.keeper: MapKeeper
         self.cache: PlanCache
         self.gates: Gates
         self.ids: IdSource
-        self.lender = AdminLender(self)
+        self.lender = AdminLender(self.servers)
         self.server: asyncio.Server | None = None
 
     # ---- beginning and end -----------------------------------------------------------------------------
@@ -111,6 +93,9 @@ class Gateway:
     async def start(self) -> None:
         """Find the cluster, lease an origin for ids, start the background duties, listen."""
         first = await self._first_map()
+        self.servers.follow(first)
+        await self.watch.wait_primary(GroupId(0))
+        await self.servers.first_primaries(first.groups, FIRST_S)
         self.keeper = MapKeeper(self.backends, self.admin, first)
         self.cache = PlanCache(first, planned)
         self.keeper.on_change.append(self._map_changed)
@@ -164,7 +149,7 @@ class Gateway:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if hasattr(self, "gates"):
             await self.gates.close()
-        self.backends.close()
+        await self.servers.close()
 
     def groups(self) -> tuple[GroupId, ...]:
         """All groups, ascending."""
@@ -181,7 +166,7 @@ class Gateway:
             self.backends.tidy(self.loop.time())
             busy = {link: link.turns for link in self.backends.links if link.busy}
             for link, turn in busy.items():
-                if seen.get(link) == turn:
+                if seen.get(link) == turn and not link.replica:
                     self._spawn(self._look_into(link))
             seen = {link: -1 if seen.get(link) in (turn, -1) else turn for link, turn in busy.items()}
 
@@ -196,9 +181,7 @@ class Gateway:
         failure: PgherdError = DeployError("no seed node was given")
         for node in await self._seeds():
             try:
-                link = await connect(
-                    node, self.admin, timeout=self.settings.connect_timeout, tls=self.server_tls
-                )
+                link = await self.servers.connect(node, self.admin, self.settings.connect_timeout)
             except PgherdError as error:
                 failure = error
                 continue
@@ -237,30 +220,13 @@ class Gateway:
         finally:
             self.lender.give_back(link)
 
-    async def _connect(self, group: GroupId, credentials: Credentials) -> ServerLink:
-        known = self.keeper.map.groups.get(group)
-        if known is None:
-            raise GroupDown(f"there is no group {group}")
-        node = known.primary
-        link = await connect(
-            node,
-            credentials,
-            timeout=self.settings.connect_timeout,
-            tls=self.server_tls,
-            socket_path=self._socket(node),
-        )
-        if credentials.user != self.settings.admin_user:
-            await link.run("SELECT pgherd.ensure_mappings()")  # the role may be younger than the last start
-        return link
-
-    def _socket(self, node: Node) -> str | None:
-        """The Unix socket of a node on this machine, if we were told where it may be and it is there."""
-        if not is_loopback(node.host):
-            return None
-        paths = (f"{directory}/.s.PGSQL.{node.port}" for directory in self.settings.sockets)
-        return next((path for path in paths if os.path.exists(path)), None)  # noqa: PTH110 a pool's cold path
+    def _epoch_rose(self, _epoch: int) -> None:
+        """A node knows a newer map."""
+        if hasattr(self, "keeper"):
+            self._spawn(self.keeper.renew())
 
     def _map_changed(self) -> None:
+        self.servers.follow(self.keeper.map)
         self.cache.renew(self.keeper.map)
         self._paths.clear()
         for session in self.sessions.values():
@@ -282,12 +248,11 @@ class Gateway:
 
     def any_group(self) -> GroupId:
         """A group for what any can do, in turn."""
-        groups = tuple(self.keeper.map.groups)
-        return groups[next(self._turn) % len(groups)]
+        return self.servers.turn(tuple(self.keeper.map.groups))
 
     def spread(self, groups: tuple[GroupId, ...]) -> GroupId:
         """One of the groups where a federated read may run, in turn."""
-        return groups[next(self._turn) % len(groups)]
+        return self.servers.turn(groups)
 
     @asynccontextmanager
     async def changing_map(self, session: ClientSession) -> AsyncGenerator[None]:

@@ -337,7 +337,7 @@ class ClientSession(TransactionState):
         if self.tx is None:
             self.active.discard(link)
             if lost is None:
-                self.gateway.backends.pool(link.group, self.credentials).give(link)
+                link.pool.give(link)  # type: ignore[union-attr]
         elif relay.status == 0x45:
             self.failed = True
             self.tx.fail()

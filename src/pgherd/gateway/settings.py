@@ -32,7 +32,8 @@ class GatewaySettings:
     `admin_user` and `admin_password`: how the gateway itself logs in to the servers. Passwords may also lie in a file
     (`admin_password_file`, `etcd_password_file`) or in the environment (PGHERD_ADMIN_PASSWORD, PGHERD_ETCD_PASSWORD).
     `server_tls`: how the servers are talked to, 'off', 'require' (encrypted) or 'verify-full' (against `server_ca`).
-    `pool_size`: server connections to one group for one role.
+    `pool_size`: server connections to one group for one role. `region` and `zone`: where this gateway is, for reads on near
+    replicas. `failover_wait`: how long a statement waits for its group to have a primary.
     """
 
     listen: str = "127.0.0.1"
@@ -62,6 +63,9 @@ class GatewaySettings:
     client_max: int = 5_000
     epoch_poll: float = 1.0
     ready_file: str | None = None
+    region: str = ""
+    zone: str = ""
+    failover_wait: float = 20.0
 
     def __post_init__(self) -> None:
         if not self.seeds and not self.etcd:

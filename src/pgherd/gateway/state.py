@@ -118,7 +118,7 @@ class TransactionState(ClientTransport):
             return
         if not reusable:
             link.close()
-        self.gateway.backends.pool(link.group, self.credentials).give(link)
+        link.pool.give(link)
 
     def _notice(self, message: bytes) -> None:
         self.send(message)
