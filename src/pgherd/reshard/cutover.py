@@ -1,0 +1,246 @@
+"""The cutover: one short distributed transaction, with the shard's tables locked where they are in use.
+
+Its fence is the ACCESS EXCLUSIVE lock on the source's tables. Behind it the last changes reach the copy, which the stream says
+when it passes a marker; then real and foreign tables change places in every group, and the epoch grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pgherd.catalog.model import GroupId
+from pgherd.catalog.text import call, literal, qualified
+from pgherd.engine.link import Link
+from pgherd.errors import OutcomeUnknown, PgherdError, ServerError, SnapshotBusy
+from pgherd.reshard import records
+from pgherd.reshard.model import Direction, pieces_text
+from pgherd.reshard.running import HOME, Run
+from pgherd.reshard.stream import Stream, mark
+from pgherd.transaction.coordinator import Transaction
+from pgherd.transaction.snapshot import Gates
+
+_BUSY = frozenset({"55P03", "57014", "40P01", "40001"})
+COMMIT_PART = 0.25  # of the budget stays for the commit
+OUTER_LOCK_MS = 1000  # for locks that make no writer wait
+CALM_S = 2.0
+
+
+class TryLater(Exception):
+    """The cutover did not fit into its budget; nothing has happened. The text says why."""
+
+
+class Changed(PgherdError):
+    """The tables changed while they were copied."""
+
+    sqlstate = "55006"
+    hint = "The copy is made again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What one cutover does. `aside`: the side that the old tables go to; `then`: columns of the workflow to set with it."""
+
+    direction: Direction
+    aside: str
+    then: dict[str, Any]
+    undo: bool = False
+
+
+async def cut_over(run: Run, cut: Cut) -> None:
+    """Try until it fits into the budget. Raises Stopped, Changed, or what the streams failed with."""
+    streams = run.start_streams(cut.direction)
+    gates = Gates(run.places)
+    try:
+        for number in range(1, run.workflow.limits.tries + 1):
+            await _calm(run, cut, streams)
+            try:
+                pause_ms = await _attempt(run, cut, streams, gates)
+            except TryLater as reason:
+                await run.progress(now=True, tries=number, waiting_for=str(reason))
+                await asyncio.sleep(random.uniform(0.1, 0.3) * min(number, 10))
+                continue
+            await run.note(pause_ms=pause_ms)
+            return
+        raise TooBusy(
+            f"no cutover within {run.workflow.limits.max_pause_ms} ms was possible in {run.workflow.limits.tries} tries"
+        )
+    finally:
+        await gates.close()
+
+
+class TooBusy(PgherdError):
+    """The shard is never quiet for long enough."""
+
+    sqlstate = "55P03"
+    hint = "Allow a longer pause (max_pause), or end long transactions on the shard."
+
+
+async def _calm(run: Run, cut: Cut, streams: list[Stream]) -> None:
+    """Wait a while for a good moment: little log to read, and nobody who keeps the tables locked."""
+    deadline = time.monotonic() + CALM_S
+    while True:
+        behind = await run.behind(streams)
+        holders = 0 if behind > run.workflow.limits.calm_bytes else await _holders(run, cut)
+        await run.progress(lag_bytes=behind)
+        if behind <= run.workflow.limits.calm_bytes and (holders == 0 or time.monotonic() > deadline):
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _holders(run: Run, cut: Cut) -> int:
+    """Transactions that have used the source's tables for longer than the budget."""
+    total = 0
+    for group in cut.direction.source_groups:
+        tables = ", ".join(
+            f"to_regclass({literal(table.in_shard(piece.id))})"
+            for piece in cut.direction.sources
+            if piece.group == group
+            for table in run.tables
+        )
+        rows = await run.places.ask(
+            group,
+            f"SELECT count(*) FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.relation IN ({tables})"
+            f" AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode <> 'ShareUpdateExclusiveLock'"
+            f" AND coalesce(a.xact_start, '-infinity') < clock_timestamp() - interval '{run.workflow.limits.max_pause_ms // 2} ms'",
+        )
+        total += int(rows[0][0] or 0)
+    return total
+
+
+async def _attempt(run: Run, cut: Cut, streams: list[Stream], gates: Gates) -> float:
+    transaction = Transaction(run.places, run.places.groups, gates=gates)
+    attempt = Attempt(run, cut, streams, transaction)
+    try:
+        await attempt.prepare()
+        await run.point("cutover: before the lock")
+        began = time.monotonic()
+        await attempt.switch(began + run.workflow.limits.max_pause_ms / 1000 * (1 - COMMIT_PART))
+        await run.point("cutover: before the commit")
+    except BaseException as error:
+        await transaction.rollback()
+        if isinstance(error, TimeoutError):
+            raise TryLater("the last changes took too long") from error
+        if isinstance(error, ServerError) and error.code in _BUSY:
+            raise TryLater(error.message) from error
+        raise
+    try:
+        await transaction.commit()
+    except (ServerError, SnapshotBusy) as error:
+        raise TryLater(error.message) from error
+    except OutcomeUnknown:
+        if not await _happened(run, cut):
+            raise TryLater("a connection was lost during the commit") from None
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+async def _happened(run: Run, cut: Cut) -> bool:
+    """Whether the commit took place; waits until that is decided."""
+    async with run.places.link(HOME) as link:
+        found = await records.load(link, run.workflow.id)
+    return found.step == cut.then["step"]
+
+
+class Attempt:
+    """One try. The locks are taken from those that hinder least to those that hinder most."""
+
+    def __init__(self, run: Run, cut: Cut, streams: list[Stream], transaction: Transaction) -> None:
+        self.run, self.cut, self.streams, self.transaction = run, cut, streams, transaction
+        self.links: dict[GroupId, Link] = {}
+        direction = cut.direction
+        self.inner = tuple(sorted({*direction.source_groups, *direction.target_groups}))
+        self.outer = tuple(group for group in run.places.groups if group not in self.inner)
+        self.epoch = 0
+
+    async def prepare(self) -> None:
+        """Everything that makes no writer wait: the map, the other groups, the whole tables."""
+        for group in self.run.places.groups:
+            self.links[group] = link = await self.transaction.branch(group)
+            rows = await link.run(
+                f"SET LOCAL lock_timeout = {OUTER_LOCK_MS}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL session_replication_role = origin; "
+                "SELECT epoch FROM pgherd.lock_cluster()"
+            )
+            self.epoch = max(self.epoch, int(rows[0][0] or 0))
+        await self._check()
+        parents = ", ".join(f"ONLY {_parent(table.schema, table.name)}" for table in self.run.tables)
+        lock = f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE"
+        await self._each(self.outer, lambda group: f"{lock}; {self._swap(group)}")
+        targets = tuple(group for group in self.inner if group not in self.cut.direction.source_groups)
+        await self._each(targets, lambda group: lock)
+        await self._each(self.cut.direction.source_groups, lambda group: lock)
+
+    async def _check(self) -> None:
+        wanted = {(int(piece.id), int(piece.group)) for piece in self.cut.direction.sources}
+        rows = await self.links[HOME].run(
+            f"SELECT id, group_id, pgherd.shape_of(keyspace) FROM pgherd.shards WHERE keyspace = {self.run.keyspace}"
+        )
+        have = {(int(row[0] or 0), int(row[1] or 0)) for row in rows}
+        shape = self.run.workflow.memory.get("shape")
+        if not wanted <= have or any(row[2] != shape for row in rows):
+            raise Changed(f"the tables of keyspace {self.run.workflow.keyspace} were changed meanwhile")
+
+    async def switch(self, deadline: float) -> None:
+        """From here on writers wait. Raises TimeoutError when `deadline` passes."""
+        direction = self.cut.direction
+        async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+            await self._each(direction.source_groups, lambda group: self._fence(group, deadline))
+            await self.run.point("cutover: locked")
+            token = f"{direction.side} {random.getrandbits(48):x}"
+            for stream in self.streams:
+                stream.expect(token)
+            await asyncio.gather(
+                *(mark(self.run.places, group, token) for group in direction.source_groups),
+                *(stream.passed(token) for stream in self.streams),
+            )
+            await self._each(self.inner, self._swap)
+            await self.links[HOME].run(records.update(self.run.workflow.id, **self.cut.then))
+
+    def _fence(self, group: GroupId, deadline: float) -> str:
+        names = ", ".join(
+            f"ONLY {table.in_shard(piece.id)}"
+            for piece in self.cut.direction.sources
+            if piece.group == group
+            for table in self.run.tables
+        )
+        left = max(int((deadline - time.monotonic()) * 500), 1)
+        return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
+
+    def _swap(self, group: GroupId) -> str:
+        direction, keyspace = self.cut.direction, self.run.keyspace
+        old = f"ARRAY[{', '.join(str(piece.id) for piece in direction.sources)}]::int[]"
+        new = pieces_text(direction.targets)
+        texts = [
+            call("cut_out", literal(self.cut.aside), keyspace, old),
+            call("cut_map", keyspace, old, new),
+            call("cut_in", literal(direction.side), keyspace, old, new),
+        ]
+        texts += self._publications(group)
+        return "; ".join([*texts, call("set_epoch", str(self.epoch + 1))])
+
+    def _publications(self, group: GroupId) -> list[str]:
+        direction = self.cut.direction
+        texts: list[str] = []
+        if group in direction.source_groups:
+            texts.append(f"DROP PUBLICATION IF EXISTS {direction.side}")
+        if group in direction.target_groups and not self.cut.undo:
+            names = ", ".join(
+                table.in_shard(piece.id) for piece in direction.targets_in(group) for table in self.run.tables
+            )
+            texts.append(f"ALTER PUBLICATION {self.run.workflow.back.side} ADD TABLE {names}")
+        return texts
+
+    async def _each(self, groups: tuple[GroupId, ...], text: Any) -> None:
+        """A text in each of the groups, side by side; all end before this returns."""
+        results = await asyncio.gather(
+            *(self.links[group].run(text(group)) for group in groups), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _parent(schema: str, name: str) -> str:
+    return qualified("global" if schema == "public" else f"global_{schema}", name)

@@ -1,0 +1,185 @@
+"""Drives workflows along the table of steps, and takes up those that another process left unfinished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from pgherd.engine.link import Link
+from pgherd.errors import PgherdError, Refused, ServerError
+from pgherd.reshard import records
+from pgherd.reshard.cutover import Changed
+from pgherd.reshard.governor import watch
+from pgherd.reshard.model import Workflow
+from pgherd.reshard.places import Places
+from pgherd.reshard.running import HOME, Point, Run, Stopped, TooHeavy, no_point
+from pgherd.reshard.steps import CUTOVER, STEPS, clean, cut_back, reached
+from pgherd.reshard.verify import Different
+from pgherd.transaction import recovery
+from pgherd.transaction.perform import is_lost
+
+log = logging.getLogger(__name__)
+
+LOCK = 0x7069_0001 << 32  # the lock of whoever carries workflows out, on group 0
+LOOK_S = 0.5
+AGAIN_MAX_S = 10.0
+COPIES_MAX = 3
+
+
+class Engine:
+    """`run` carries out all workflows until it is cancelled, or (with `until_idle`) nothing is left to do."""
+
+    def __init__(self, places: Places, *, point: Point = no_point) -> None:
+        self.places, self.point = places, point
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self, *, until_idle: bool = False) -> None:
+        """Wait for the lock, then work. Raises GroupDown when group 0 is lost: whoever comes next goes on."""
+        await self.places.refresh()
+        link = await self.places.open(HOME)
+        try:
+            while (await link.run(f"SELECT pg_try_advisory_lock({LOCK})"))[0][0] != "t":  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+            while True:
+                found = await records.unfinished(link)
+                self._start(found)
+                if until_idle and not self._tasks and not found:
+                    return
+                await asyncio.sleep(LOOK_S)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            link.close()
+
+    def _start(self, found: list[Workflow]) -> None:
+        """A task for each workflow that may go on: one at a time moves rows in a group."""
+        busy: set[int] = set()
+        for workflow in found:
+            idle = workflow.state == "paused" and workflow.wanted == "pause"
+            moving = reached(workflow.step) <= CUTOVER and workflow.going == "forward"
+            if idle or (moving and busy & workflow.groups):
+                continue
+            if moving:
+                busy |= workflow.groups
+            if workflow.id not in self._tasks:
+                self._tasks[workflow.id] = task = asyncio.create_task(self._advance(workflow))
+                task.add_done_callback(lambda _, number=workflow.id: self._tasks.pop(number, None))
+
+    async def _advance(self, workflow: Workflow) -> None:
+        """One workflow until its end, a pause, or an error that time may heal."""
+        run = Run(self.places, workflow, self.point)
+        try:
+            await self._ride(run)
+        except Stopped as stopped:
+            await self._stopped(run, str(stopped))
+        except Changed as error:
+            log.info("workflow %s: %s", workflow.id, error)
+            await self._undone(run, "waiting", error)
+        except (PgherdError, OSError, TimeoutError) as error:
+            log.info("workflow %s: %s: %s", workflow.id, type(error).__name__, error)
+            await self._failed(run, error)
+        finally:
+            await run.stop_streams()
+
+    async def _ride(self, run: Run) -> None:
+        """Start or go on, with somebody who watches that it hurts nobody."""
+        await recovery.recover(self.places, self.places.groups)  # what a killed one left prepared
+        async with self.places.link(HOME) as link:
+            run.workflow = await records.load(link, run.workflow.id)
+        await run.look()
+        if run.workflow.state in ("waiting", "paused"):
+            await run.note(state="running", error=None, hint=None)
+        guard = asyncio.create_task(watch(run))
+        ride = asyncio.create_task(self._steps(run))
+        try:
+            await asyncio.wait((guard, ride), return_when=asyncio.FIRST_COMPLETED)
+            if guard.done() and not ride.done():
+                ride.cancel()
+                await asyncio.gather(ride, return_exceptions=True)
+                guard.result()
+            await ride
+        finally:
+            for task in (guard, ride):
+                task.cancel()
+            await asyncio.gather(guard, ride, return_exceptions=True)
+
+    async def _steps(self, run: Run) -> None:
+        if run.workflow.going == "cancel":
+            await self._undone(run, "cancelled", None)
+            return
+        if run.workflow.going == "undo":
+            await self._clean_up(run, "undone")
+            return
+        for step in STEPS[reached(run.workflow.step) :]:
+            if step.name == "clean" and run.workflow.wanted == "undo":
+                await run.begin_phase("switching back")
+                await cut_back(run)
+                await self._clean_up(run, "undone")
+                return
+            run.check()
+            await run.begin_phase(step.phase)
+            await step.do(run)
+            await self.point(f"{step.name}: done")
+            await run.note(step=step.name)
+            await self.point(f"{step.name}: recorded")
+        await run.note(state="done", phase="", progress={})
+
+    async def _clean_up(self, run: Run, state: str) -> None:
+        await run.begin_phase("cleaning up")
+        await clean(run)
+        await run.note(state=state, phase="", progress={})
+
+    async def _stopped(self, run: Run, wanted: str) -> None:
+        if wanted == "pause":
+            await run.stop_streams()
+            await run.note(state="paused")
+            return
+        await self._undone(run, "cancelled", None)
+
+    async def _undone(self, run: Run, state: str, error: BaseException | None) -> None:
+        """Take everything away that was made before the cutover. `state` afterwards: cancelled, failed, or waiting to begin anew."""
+        told = records.told(error) if error is not None else {}
+        await run.stop_streams()
+        await run.note(going="cancel", phase="taking everything back", progress={}, **told)
+        for step in reversed(STEPS[: CUTOVER + 1]):
+            await step.undo(run)
+            await self.point(f"{step.name}: undone")
+        again: dict[str, Any] = (
+            {"going": "forward", "memory": run.workflow.memory} if state == "waiting" else {}
+        )
+        await run.note(state=state, step="", phase="", **again)
+
+    async def _failed(self, run: Run, error: BaseException) -> None:
+        """After an error: go on later if the cause may pass, copy again if the copy is bad, else take everything back."""
+        if (
+            reached(run.workflow.step) > CUTOVER
+            or run.workflow.state == "kept"
+            or run.workflow.going != "forward"
+        ):
+            await self._later(run, error)
+        elif isinstance(error, Different | Refused) and run.workflow.memory.get("copies", 0) < COPIES_MAX - 1:
+            await run.remember(copies=run.workflow.memory.get("copies", 0) + 1)
+            await self._undone(run, "waiting", error)
+        elif not isinstance(error, TooHeavy) and _may_pass(error):
+            await self._later(run, error)
+        else:
+            await self._undone(run, "failed", error)
+
+    async def _later(self, run: Run, error: BaseException) -> None:
+        try:
+            await run.note(**records.told(error))
+        except (PgherdError, OSError, TimeoutError):
+            log.info("workflow %s: group 0 does not answer", run.workflow.id)
+        await asyncio.sleep(min(AGAIN_MAX_S, 1.0))
+
+
+async def _locked(link: Link) -> bool:
+    return (await link.run(f"SELECT pg_try_advisory_lock({LOCK})"))[0][0] == "t"
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, ServerError):
+        return is_lost(error) or error.code in ("55P03", "40P01", "57014", "53300", "55006")
+    return isinstance(error, OSError | TimeoutError) or getattr(error, "retry", False)

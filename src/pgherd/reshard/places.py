@@ -1,0 +1,138 @@
+"""Connections of a workflow's process to the groups' primaries, with the administrator's rights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pgherd.backend.connection import Credentials, ServerLink, connect
+from pgherd.catalog import store
+from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.engine.link import Row
+from pgherd.errors import GroupDown, PgherdError
+
+CONNECT_S = 5.0
+IDLE_MAX = 4
+
+# the same text for the same value on every server
+TEXTS = (
+    "SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; "
+    "SET extra_float_digits = 1; SET xmloption = 'content'; SET lc_monetary = 'C'; SET row_security = off; SET search_path = pg_catalog; "
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET standard_conforming_strings = on"
+)
+
+
+class Places:
+    """A `transaction.perform.Lender`. `seeds`: nodes of group 0, asked for the map; `refresh` reads it again."""
+
+    def __init__(self, seeds: Iterable[Node], credentials: Credentials, **dialling: Any) -> None:
+        self.seeds = tuple(seeds)
+        self.credentials = credentials
+        self.dialling = dialling
+        self.cluster: ClusterMap | None = None
+        self.cluster_id = ""
+        self.last: dict[GroupId, Node] = {}
+        self._idle: dict[GroupId, list[ServerLink]] = {}
+
+    @property
+    def map(self) -> ClusterMap:
+        """The cluster map as last read."""
+        assert self.cluster is not None, "refresh first"
+        return self.cluster
+
+    @property
+    def groups(self) -> tuple[GroupId, ...]:
+        """All groups, ascending."""
+        return tuple(sorted(self.map.groups))
+
+    async def refresh(self) -> ClusterMap:
+        """Read the map from group 0. Raises GroupDown."""
+        link = await self.lend(GroupId(0))
+        try:
+            self.cluster = await store.load(link)
+            self.cluster_id = (await link.run("SELECT id FROM pgherd.cluster"))[0][0] or ""
+        finally:
+            self.give_back(link)
+        return self.cluster
+
+    def nodes(self, group: GroupId) -> tuple[Node, ...]:
+        """Where the group may answer, the last primary first."""
+        known = self.cluster.groups.get(group) if self.cluster is not None else None
+        nodes = known.nodes if known is not None else self.seeds if group == 0 else ()
+        last = self.last.get(group)
+        return tuple(sorted(nodes, key=lambda node: last is None or node.id != last.id))
+
+    async def open(self, group: GroupId, *, replication: bool = False) -> ServerLink:
+        """A new connection to the primary. Raises GroupDown."""
+        failure: PgherdError = GroupDown(f"there is no group {group}")
+        startup = {"replication": "database"} if replication else {}
+        for node in self.nodes(group):
+            try:
+                link = await connect(
+                    node, self.credentials, timeout=CONNECT_S, startup=startup, **self.dialling
+                )
+            except PgherdError as error:
+                failure = error
+                continue
+            try:
+                if (await link.run("SELECT pg_catalog.pg_is_in_recovery()"))[0][0] == "f":
+                    await link.do(TEXTS)
+                    self.last[group] = node
+                    return link
+                failure = GroupDown(f"group {group} has no primary just now")
+            except PgherdError as error:
+                failure = error
+            link.close()
+        raise failure
+
+    # ---- the Lender --------------------------------------------------------------------------------------
+
+    async def lend(self, group: GroupId) -> ServerLink:
+        """A connection, used before or new."""
+        idle = self._idle.get(group, [])
+        while idle:
+            link = idle.pop()
+            if not link.broken:
+                return link
+        return await self.open(group)
+
+    def give_back(self, link: Any, *, reusable: bool = True) -> None:
+        """Keep it for the next one, or close it."""
+        assert isinstance(link, ServerLink)
+        idle = self._idle.setdefault(link.group, [])
+        if reusable and not link.broken and not link.busy and link.status == 0x49 and len(idle) < IDLE_MAX:
+            idle.append(link)
+        else:
+            link.close()
+
+    @asynccontextmanager
+    async def link(self, group: GroupId) -> AsyncGenerator[ServerLink]:
+        """A connection for the block."""
+        link = await self.lend(group)
+        try:
+            yield link
+        except BaseException:
+            self.give_back(link, reusable=False)
+            raise
+        self.give_back(link)
+
+    async def ask(self, group: GroupId, sql: str) -> list[Row]:
+        """Run a text on a group's primary."""
+        async with self.link(group) as link:
+            return await link.run(sql)
+
+    async def everywhere(self, sql: str | Mapping[GroupId, str]) -> None:
+        """Run a text on every group's primary, side by side."""
+        texts = dict.fromkeys(self.groups, sql) if isinstance(sql, str) else sql
+        async with asyncio.TaskGroup() as tasks:
+            for group, text in texts.items():
+                tasks.create_task(self.ask(group, text))
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for links in self._idle.values():
+            for link in links:
+                link.close()
+        self._idle.clear()
