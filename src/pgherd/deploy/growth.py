@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.catalog import nodes as catalog_nodes
-from pgherd.catalog.model import GroupId
-from pgherd.deploy import members, patroni_api, ports, removal, state, wish
+from pgherd.catalog.model import GroupId, Node
+from pgherd.deploy import groups, members, patroni_api, ports, removal, state, wish
+from pgherd.deploy.catalog import Programs
 from pgherd.deploy.local import LocalCluster, Report
 from pgherd.deploy.members import Primaries
 from pgherd.deploy.replicated import Replicated
-from pgherd.deploy.state import NodeState, State
+from pgherd.deploy.state import NodeState, ServerState, State
+from pgherd.engine.link import Link
 from pgherd.errors import DeployError
 
 READY_S = 180.0
+CONNECT_S = 10.0
 POLL_S = 0.1
 
 
@@ -91,13 +95,100 @@ def _hand_over(replicated: Replicated, node: NodeState, others: list[NodeState],
         time.sleep(POLL_S)
 
 
+def add_group(local: LocalCluster, *, report: Report) -> int:
+    """Start the servers of another group and bring it into the cluster; answers its number. Raises DeployError.
+
+    As the cluster is: nodes with as many replicas, a server, or with `embedded` one more database.
+    """
+    with state.locked(local.directory):
+        current = _running(local)
+        number = max(group.id for group in current.groups) + 1
+        if number >= wish.GROUPS_MAX:
+            raise DeployError(f"a local cluster has at most {wish.GROUPS_MAX} groups")
+        if current.managed:
+            grown = _with_nodes(local, current, number, report)
+        elif current.embedded:
+            grown = replace(current, groups=(*current.groups, wish.group_state(number, embedded=True)))
+        else:
+            grown = _with_server(local, current, number, report)
+        nodes = [node for node in local.all_nodes(grown) if node.group == number]
+        asyncio.run(_join(local, grown, nodes, report))
+        state.save(local.directory, grown)
+        if current.managed:
+            config = local.replicated(grown).config(grown.group_nodes(number)[0])
+            members.settle_synchronous(config, GroupId(number), len(nodes))
+    return number
+
+
+def _with_nodes(local: LocalCluster, current: State, number: int, report: Report) -> State:
+    """The cluster with a managed group more, whose nodes run. They are recorded before they exist."""
+    made = current
+    for _ in range(len([node for node in current.nodes if node.group == number]), current.replicas + 1):
+        made = wish.with_node(made, number, free_ports(local, made, 2))
+    state.save(local.directory, made)
+    report(f"starting group {number}")
+    local.replicated(made).start()
+    group = wish.group_state(number, embedded=False)
+    return replace(made, groups=(*made.groups, group))
+
+
+def _with_server(local: LocalCluster, current: State, number: int, report: Report) -> State:
+    """The cluster with a plain server more, which runs. What a killed attempt left is replaced."""
+    stored = ServerState(directory=f"server_{number}", port=free_ports(local, current, 1)[0])
+    position = len(current.servers)
+    group = replace(wish.group_state(number, embedded=False), server=position)
+    grown = replace(current, servers=(*current.servers, stored), groups=(*current.groups, group))
+    server = local.servers(grown)[position]
+    report(f"preparing the server of group {number}")
+    server.stop(immediate=True)
+    server.create(password=local.password())
+    server.start()
+    return grown
+
+
+async def _join(local: LocalCluster, grown: State, nodes: list[Node], report: Report) -> None:
+    async def where(group: GroupId) -> Node:
+        return next(node for node in local.nodes(grown) if node.group == group)
+
+    servers = Locals(local.nodes(grown), local.password())
+    dump = Programs(where, password=local.password())
+    await groups.join(servers, nodes, dump, managed=grown.managed, report=report)
+
+
+class Locals:
+    """A `groups.Servers` of new connections to the groups' primaries, as they were when it was made."""
+
+    def __init__(self, primaries: list[Node], password: str | None) -> None:
+        self._primaries = {node.group: node for node in primaries}
+        self._credentials = Credentials(user="postgres", password=password)
+
+    async def lend(self, group: GroupId) -> ServerLink:
+        """A new connection. Raises GroupDown."""
+        return await connect(self._primaries[group], self._credentials, timeout=CONNECT_S)
+
+    async def lend_in(self, group: GroupId, database: str) -> ServerLink:
+        """The same, in another database of its server."""
+        node = replace(self._primaries[group], database=database)
+        return await connect(node, self._credentials, timeout=CONNECT_S)
+
+    def give_back(self, link: Link, *, reusable: bool) -> None:
+        """Close it."""
+        assert isinstance(link, ServerLink)
+        link.close()
+
+
 def _managed(local: LocalCluster) -> State:
-    current = local.existing()
+    current = _running(local)
     if not current.managed:
         raise DeployError(
             "this cluster's groups have one server each, without replicas",
             hint="Make one with replicas: pgherd up --replicas 1 --state DIR.",
         )
+    return current
+
+
+def _running(local: LocalCluster) -> State:
+    current = local.existing()
     if not current.installed or not local.running(current):
         raise DeployError("not all of the cluster runs", hint="Start it first: pgherd up --detach.")
     return current

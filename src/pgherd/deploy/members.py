@@ -71,12 +71,20 @@ class Primaries:
         """All nodes that run now. Raises EtcdDown."""
         return members(self._etcd, self._config.cluster)
 
-    async def lend(self, group: GroupId) -> ServerLink:
-        """A new connection to the group's primary. Raises GroupDown."""
+    async def primary(self, group: GroupId) -> Member:
+        """The group's primary, as etcd names it now. Raises GroupDown if there is none."""
         for member in await asyncio.to_thread(self.announced):
             if member.group == group and member.leader:
-                return await self.connect(member)
+                return member
         raise GroupDown(f"group {group} has no primary", hint="Do its nodes run? See their logs.")
+
+    async def lend(self, group: GroupId) -> ServerLink:
+        """A new connection to the group's primary. Raises GroupDown."""
+        return await self.connect(await self.primary(group))
+
+    async def lend_in(self, group: GroupId, database: str) -> ServerLink:
+        """The same, in another database of its server."""
+        return await self.connect(await self.primary(group), database)
 
     async def connect(self, member: Member, database: str | None = None) -> ServerLink:
         """A connection to a primary. Raises GroupDown if it does not answer or is none."""

@@ -90,7 +90,8 @@ class Replicated:
         return path.read_text().strip()
 
     def map_nodes(self) -> list[Node]:
-        """All nodes as the catalog registers them."""
+        """All nodes as the catalog registers them; not those of a group that is being added."""
+        listed = {group.id for group in self.current.groups}
         return [
             Node(
                 id=node.id,
@@ -103,6 +104,7 @@ class Replicated:
                 name=node.name,
             )
             for node in self.current.nodes
+            if node.group in listed
         ]
 
     # ---- looking -----------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def new_state(directory: Path, wish: Wish) -> State:
         embedded=embedded,
         auth=wish.auth or "trust",
         servers=(),
-        groups=tuple(_group(number, embedded) for number in range(count)),
+        groups=tuple(group_state(number, embedded=embedded) for number in range(count)),
         gateway=gateway,
         durable=wish.durable,
     )
@@ -142,7 +142,8 @@ def changed(current: State, wish: Wish) -> State:
     return replace(current, gateway=gateway)
 
 
-def _group(number: int, embedded: bool) -> GroupState:
+def group_state(number: int, *, embedded: bool) -> GroupState:
+    """A group, in a server of its own or as a database of the only one."""
     if not embedded:
         return GroupState(id=number, server=number, database="pgherd")
     return GroupState(id=number, server=0, database=f"pgherd_{number}" if number else "pgherd")
