@@ -85,7 +85,7 @@ def _identity(node: Node) -> tuple[str, int]:
     return (node.name, -1) if node.name else ("", node.group)
 
 
-def _texts(target: Arrangement) -> str:
+def texts(target: Arrangement) -> str:
     """What makes a group's metadata say `target`, and its foreign servers follow."""
     groups = sorted({node.group for node in target.nodes})
     rows = ", ".join(
@@ -206,30 +206,35 @@ def _require(cluster: ClusterMap, name: str) -> Node:
 
 async def _apply(change: Change, step: Callable[[Arrangement], Arrangement]) -> bool:
     """Carry out a step from the arrangement that is; unchanged nodes leave the epoch as it is."""
-    rows = await change.run_home("SELECT next_node FROM pgherd.cluster")
-    groups = change.cluster.groups
-    nodes = sorted((node for group in groups.values() for node in group.nodes), key=lambda node: node.id)
-    now = Arrangement(
-        nodes=tuple(nodes),
-        managed=frozenset(group.id for group in groups.values() if group.managed),
-        next_node=int(rows[0][0] or 0),
-    )
+    now = await arrangement(change)
     target = step(now)
     if target == now:
         await change.everywhere("SELECT pgherd.sync_servers()")
         return False
-    await change.everywhere(_texts(target), change.new_epoch())
+    await change.everywhere(texts(target), change.new_epoch())
     return True
+
+
+async def arrangement(change: Change) -> Arrangement:
+    """The arrangement that is."""
+    rows = await change.run_home("SELECT next_node FROM pgherd.cluster")
+    groups = change.cluster.groups
+    nodes = sorted((node for group in groups.values() for node in group.nodes), key=lambda node: node.id)
+    return Arrangement(
+        nodes=tuple(nodes),
+        managed=frozenset(group.id for group in groups.values() if group.managed),
+        next_node=int(rows[0][0] or 0),
+    )
 
 
 async def set_server_options(lender: Lender, options: dict[str, str], *, lock_s: float = LOCK_S) -> None:
     """What the groups' connections to each other are told beside where to go (sslmode, sslrootcert, ...), in all groups."""
     rows = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in sorted(options.items()))
-    texts = ["DELETE FROM pgherd.server_options", "SELECT pgherd.sync_servers()"]
+    steps = ["DELETE FROM pgherd.server_options", "SELECT pgherd.sync_servers()"]
     if rows:
-        texts.insert(1, f"INSERT INTO pgherd.server_options (name, value) VALUES {rows}")
+        steps.insert(1, f"INSERT INTO pgherd.server_options (name, value) VALUES {rows}")
     async with changing(lender, lock_s=lock_s) as change:
-        await change.everywhere(*texts)
+        await change.everywhere(*steps)
 
 
 @asynccontextmanager

@@ -87,11 +87,26 @@ async def rebuild_views(change: Change, drop: Sequence[Table] = ()) -> None:
     for table in drop:
         schema = physical_schema("global", table.schema)
         await change.everywhere(call("drop_relation", literal(schema), literal(table.name)))
-    rows = await change.run_home("SELECT pgherd.views()")
-    known = json.loads(rows[0][0] or "[]")
+    known = await _known_views(change)
     missing = [entry for entry in known if entry["global"] and not entry["exists"]]
-    if not missing:
-        return
+    if missing:
+        await change.everywhere(*await _texts(change, known, missing))
+
+
+async def global_view_texts(change: Change) -> list[str]:
+    """The texts that make every global.<view> in a group that has none of them yet."""
+    known = await _known_views(change)
+    return await _texts(change, known, [entry for entry in known if entry["global"]])
+
+
+async def _known_views(change: Change) -> list[dict[str, Any]]:
+    rows = await change.run_home("SELECT pgherd.views()")
+    return json.loads(rows[0][0] or "[]")
+
+
+async def _texts(
+    change: Change, known: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]
+) -> list[str]:
     swap = {(entry["schema"], entry["name"]) for entry in known if entry["global"]}
     swap |= {name for name, table in change.cluster.tables.items() if table.kind in ("distributed", "single")}
     swap |= {
@@ -99,11 +114,11 @@ async def rebuild_views(change: Change, drop: Sequence[Table] = ()) -> None:
         for entry in json.loads((await change.run_home("SELECT pgherd.swapped()"))[0][0] or "[]")
     }
     texts: list[str] = []
-    for view in _in_order([_read(entry, swap) for entry in missing]):
+    for view in _in_order([_read(entry, swap) for entry in wanted]):
         schema, name = view.name
         texts.append(f"CREATE VIEW {qualified(schema, _PASSING)}{view.options} AS {view.body}")
         texts.append(call("adopt_view", literal(schema), literal(_PASSING), literal(name)))
-    await change.everywhere(*texts)
+    return texts
 
 
 def _read(entry: dict[str, Any], swap: Iterable[TableName]) -> _View:
@@ -168,6 +183,7 @@ __all__ = [
     "create_table_as",
     "create_view",
     "dumps",
+    "global_view_texts",
     "needs_global",
     "rebuild_views",
     "relations",

@@ -1,0 +1,196 @@
+"""A group joins a running cluster and leaves it again: what it then has, what others notice, and what a kill leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from catalog_world import World, run
+
+from pgherd.backend.connection import Credentials, ServerLink, connect
+from pgherd.catalog import growth
+from pgherd.catalog.growth.dumped import OWN_SCHEMAS
+from pgherd.catalog.model import GroupId, Node
+from pgherd.deploy.catalog import Programs
+from pgherd.deploy.server import Server
+from pgherd.engine.link import Link
+from pgherd.errors import DeployError, GroupDown, ServerError
+from pgherd.testing.servers import Yard
+
+SCHEMA = r"""
+CREATE ROLE growth_ann LOGIN PASSWORD 'secret' CONNECTION LIMIT 7;
+CREATE ROLE growth_ben LOGIN;
+CREATE ROLE growth_team NOLOGIN;
+GRANT growth_team TO growth_ann WITH ADMIN OPTION;
+ALTER ROLE growth_ann SET work_mem = '8MB';
+CREATE SCHEMA sales;
+CREATE SCHEMA "Odd name" AUTHORIZATION growth_ann;
+GRANT USAGE ON SCHEMA sales TO growth_ben;
+CREATE EXTENSION citext WITH SCHEMA sales;
+CREATE EXTENSION pg_trgm;
+ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO growth_ben;
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO growth_team;
+CREATE TYPE mood AS ENUM ('glad', 'sad');
+ALTER TYPE mood ADD VALUE 'so-so';
+CREATE TYPE place AS (street text, "number" int);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE COLLATION plainest FROM "C";
+CREATE FUNCTION plus(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT a + b';
+CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note := upper(NEW.note); RETURN NEW; END $$;
+CREATE PROCEDURE nothing() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
+CREATE AGGREGATE total(int) (SFUNC = plus, STYPE = int, INITCOND = 0);
+CREATE OPERATOR <+> (LEFTARG = int, RIGHTARG = int, FUNCTION = plus);
+CREATE CAST (place AS text) WITH INOUT;
+CREATE TEXT SEARCH CONFIGURATION plain (COPY = simple);
+CREATE SEQUENCE counter START 100 INCREMENT 5;
+ALTER SEQUENCE counter OWNER TO growth_ann;
+CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL, seen timestamptz DEFAULT now());
+CREATE TABLE cities (id bigserial PRIMARY KEY, code text REFERENCES countries, name text, len int GENERATED ALWAYS AS (length(name)) STORED);
+CREATE INDEX ON cities (lower(name));
+ALTER TABLE cities ADD COLUMN gone int;
+ALTER TABLE cities DROP COLUMN gone;
+GRANT SELECT, UPDATE (name) ON cities TO growth_ben;
+REFERENCE countries;
+REFERENCE cities;
+CREATE TABLE users (name text, id bigserial, mood mood DEFAULT 'glad', n positive, home place, gone int, PRIMARY KEY (name, id)) PARTITION BY RANGE (name);
+ALTER TABLE users DROP COLUMN gone;
+ALTER TABLE users ADD COLUMN country text REFERENCES countries;
+CREATE TABLE orders (name text, id bigint, at timestamptz DEFAULT now(), note text, CONSTRAINT who FOREIGN KEY (name, id) REFERENCES users) PARTITION BY RANGE (name);
+CREATE INDEX orders_note ON orders USING gin (note gin_trgm_ops);
+CREATE STATISTICS orders_stats ON name, id FROM orders;
+CREATE TRIGGER loud BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION loud();
+CREATE TABLE sales.deals (id bigint GENERATED ALWAYS AS IDENTITY, who text, secret int CHECK (secret > 0), tag sales.citext, doubled int GENERATED ALWAYS AS (secret * 2) STORED, PRIMARY KEY (id)) PARTITION BY HASH (id);
+ALTER TABLE sales.deals OWNER TO growth_ann;
+ALTER TABLE sales.deals ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON sales.deals USING (who = current_user);
+GRANT SELECT (id, who) ON sales.deals TO growth_ben;
+CREATE TABLE "Odd name"."odd ""t"" able" ("the key" int, v numeric(10, 2), PRIMARY KEY ("the key")) PARTITION BY HASH ("the key");
+CREATE TABLE notes (id serial PRIMARY KEY, text text, m mood);
+CREATE TABLE more_notes (note int REFERENCES notes, at timestamptz);
+ALTER TABLE more_notes OWNER TO growth_ann;
+CREATE FUNCTION of_notes(n notes) RETURNS text LANGUAGE sql AS 'SELECT n.text';
+CREATE MATERIALIZED VIEW kept AS SELECT id FROM notes;
+CREATE VIEW seen AS SELECT u.name, c.name AS country FROM users u JOIN countries c ON c.code = u.country;
+CREATE VIEW seen_again WITH (security_barrier = true) AS SELECT * FROM seen WHERE name > 'a';
+CREATE VIEW sales.codes AS SELECT code FROM public.countries;
+CREATE VIEW noted AS SELECT n.text, u.name FROM notes n, users u;
+ALTER VIEW noted OWNER TO growth_ann;
+GRANT SELECT ON seen, noted TO growth_ben;
+COMMENT ON TABLE users IS 'who';
+"""
+
+
+class Grown:
+    """A `Lender` over the nodes of a cluster, with those of the groups to come. Connections are made as they are asked for."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = {node.group: node for node in nodes}
+        self.out: set[Link] = set()
+
+    async def lend(self, group: GroupId) -> Link:
+        if group not in self.nodes:
+            raise GroupDown(f"there is no group {group}")
+        link = await connect(self.nodes[group], Credentials(user="postgres"), timeout=10)
+        self.out.add(link)
+        return link
+
+    def give_back(self, link: Link, *, reusable: bool) -> None:
+        self.out.discard(link)
+        assert isinstance(link, ServerLink)
+        link.close()
+
+    async def place(self, group: GroupId) -> Node:
+        return self.nodes[group]
+
+    @property
+    def dump(self) -> Programs:
+        return Programs(self.place)
+
+
+async def define(world: World, text: str = SCHEMA) -> None:
+    """Carry out definitions, one a line; REFERENCE makes a reference table."""
+    for statement in text.strip().removesuffix(";").split(";\n"):
+        if statement.startswith("REFERENCE "):
+            await world.call("reference", statement.split()[1])
+            continue
+        try:
+            await world.do(statement)
+        except ServerError as error:
+            if error.code != "42710":  # roles, by another test on the same server
+                raise
+
+
+def dumped(server: Server, node: Node, *more: str) -> str:
+    """The whole database's definitions, pgherd's own as well, without what differs in name only."""
+    words = [
+        str(server.binaries.path("pg_dump")),
+        "--schema-only",
+        "--restrict-key=k",
+        *more,
+        server.uri(node.database),
+    ]
+    return subprocess.run(words, check=True, capture_output=True, text=True, env=dict(os.environ)).stdout
+
+
+def parts(dump: str) -> list[str]:
+    """A dump as its entries, without the numbers of groups 1 and 3 and where they are; sorted: the order of making does not count."""
+    for pattern, instead in (
+        (r"\b(group|probe)_[13]\b", r"\1_x"),
+        (r"\b(RETURN|22 \| \(|port|dbname) '?\w+", r"\1 x"),
+        (r"\([13]::bigint", "(x::bigint"),
+    ):
+        dump = re.sub(pattern, instead, dump)
+    return sorted(re.split(r"\n--\n-- Name: ", dump))
+
+
+@contextlib.contextmanager
+def servers(yard: Yard, *names: str) -> Iterator[list[Server]]:
+    found = [yard.server(name) for name in names]
+    try:
+        yield found
+    finally:
+        for server in found:
+            server.stop(immediate=True)
+
+
+def placed(server: Server, group: int, database: str) -> Node:
+    return Node(id=-1, group=GroupId(group), host="127.0.0.1", port=server.port, database=database)
+
+
+def test_a_new_group_is_like_the_others(yard: Yard) -> None:
+    with servers(yard, "growth_a", "growth_b") as (first, second):
+        groups = yard.groups(first, 3)
+        new = placed(second, 3, "d")
+        yard.databases(second, ["d"])
+
+        async def job() -> None:
+            async with await World.open(groups) as world:
+                await define(world)
+                await world.rows(0, "INSERT INTO notes (text) VALUES ('x')")
+                lender = Grown([*groups, new])
+                assert await growth.next_group(lender) == 3
+                assert await growth.add_group(lender, [new], dump=lender.dump)
+                assert not await growth.add_group(lender, [new], dump=lender.dump)
+                cluster = await world.map()
+                assert sorted(cluster.groups) == [0, 1, 2, 3]
+                own = [
+                    f"--exclude-schema=shard_{s.id}*"
+                    for k in cluster.keyspaces.values()
+                    for s in k.shards
+                    if s.group == 1
+                ]
+                own += ["--exclude-schema=here*"]
+            old, made = (dumped(server, node, *own) for server, node in ((first, groups[1]), (second, new)))
+            difference = list(difflib.unified_diff(parts(old), parts(made), "old", "new", n=0))
+            assert not difference, "\n".join(difference)
+
+        run(job())
