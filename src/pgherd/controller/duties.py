@@ -20,6 +20,7 @@ from pgherd.transaction.perform import Lender
 log = logging.getLogger(__name__)
 
 LOCK = 0x7069 << 48  # the controller lock's key
+AGAIN_S = 0.5
 Groups = Callable[[], tuple[GroupId, ...]]
 
 
@@ -46,17 +47,31 @@ class Controller:
         self.detector = Detector(lender)
         self.holds_lock = False
         self.settled = 0
+        self._said: dict[str, str] = {}
 
     async def run(self) -> None:
         """Until cancelled: get the lock, do the duties while its connection lives, try again. Raises nothing else."""
         while True:
+            pause_s = self.intervals.lock_s
             try:
                 link = await self._lock()
                 if link is not None:
                     await self._hold(link)
             except (PgherdError, OSError, TimeoutError) as error:
-                log.info("controller: %s", error)
-            await asyncio.sleep(self.intervals.lock_s)
+                self._say("lock", error)
+                pause_s = min(
+                    pause_s, AGAIN_S
+                )  # a failover takes seconds: whoever is first goes on with the duties
+            else:
+                self._said.pop("lock", None)
+            await asyncio.sleep(pause_s)
+
+    def _say(self, duty: str, error: BaseException) -> None:
+        """Log what keeps a duty from being done, once."""
+        kind = type(error).__name__
+        if self._said.get(duty) != kind:
+            self._said[duty] = kind
+            log.info("controller, %s: %s", duty, error)
 
     async def _lock(self) -> Link | None:
         link = await self.lender.lend(GroupId(0))
@@ -73,9 +88,11 @@ class Controller:
     async def _hold(self, link: Link) -> None:
         self.holds_lock = True
         duties = [
-            asyncio.create_task(self._every(self.intervals.recovery_s, self._recover)),
-            asyncio.create_task(self._every(self.intervals.deadlock_s, self._look_for_deadlocks)),
-            asyncio.create_task(self._every(self.intervals.cleaning_s, self._clean)),
+            asyncio.create_task(self._every("recovery", self.intervals.recovery_s, self._recover)),
+            asyncio.create_task(
+                self._every("deadlocks", self.intervals.deadlock_s, self._look_for_deadlocks)
+            ),
+            asyncio.create_task(self._every("cleaning", self.intervals.cleaning_s, self._clean)),
         ]
         try:
             while (
@@ -91,12 +108,14 @@ class Controller:
             await asyncio.gather(*duties, return_exceptions=True)
             self.lender.give_back(link, reusable=False)
 
-    async def _every(self, seconds: float, duty: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, name: str, seconds: float, duty: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await duty()
             except (PgherdError, OSError, TimeoutError) as error:
-                log.info("controller: %s", error)  # a group that is down: the next round may find it up
+                self._say(name, error)  # a group that is down: the next round may find it up
+            else:
+                self._said.pop(name, None)
             await asyncio.sleep(seconds)
 
     async def _recover(self) -> None:

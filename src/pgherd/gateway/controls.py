@@ -13,6 +13,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import evaluated, locate_slowly
 from pgherd.errors import (
+    ConnectionLost,
     PgherdError,
     Refused,
     SyntaxRefused,
@@ -22,6 +23,7 @@ from pgherd.errors import (
 )
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import Prepared
+from pgherd.gateway.session import transaction_lost
 from pgherd.gateway.variables import Variables
 from pgherd.plan.plans import (
     AnyPlan,
@@ -147,9 +149,11 @@ class Controls:
                 tag = await tx.commit()
             else:
                 await tx.rollback()
+        except ConnectionLost as lost:  # nothing was committed
+            raise transaction_lost(lost) from lost
         finally:
             if tag == "ROLLBACK":
-                session.state = session.state_before
+                session.undo_settings()
             session.finish_transaction()
         if changed and tag == "COMMIT":
             await session.gateway.keeper.refresh()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
 from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import Prepared
-from pgherd.plan.plans import Control, Deallocate, Discard, Empty, Execute, Fetch, Show
+from pgherd.gateway.servers import EVENTUAL
+from pgherd.plan.plans import Control, Deallocate, Discard, Empty, Execute, Fetch, OneGroup, Show
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink
@@ -54,18 +56,34 @@ async def _on_group_0(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]
     if session.tx is not None and not session.failed and first in session.tx.branches:
         link = await session.tx.branch(first, write=False)
         return await _ask(link, prepared.sql, prepared.oids)  # type: ignore[arg-type]
-    for group in sorted(session.gateway.keeper.map.groups):
+    failure = GroupDown("no group answers")
+    for link in _describers(runner, prepared):
         try:
-            link = await session.lend(group)
-        except GroupDown:
-            if group == max(session.gateway.keeper.map.groups):
-                raise
+            lent = await link
+        except GroupDown as error:
+            failure = error
             continue
         try:
-            return await _ask(link, prepared.sql, prepared.oids)
+            return await _ask(lent, prepared.sql, prepared.oids)
         finally:
-            session.give_back(link)
-    raise GroupDown("no group answers")
+            session.give_back(lent)
+    raise failure
+
+
+def _describers(runner: Runner, prepared: Prepared) -> Iterator[Awaitable[ServerLink]]:
+    """Connections that may tell, best first. A group without a primary is not waited for if others can tell: its replica, or
+    another group, which knows every table but the single ones."""
+    session = runner.session
+    gateway = session.gateway
+    first = GroupId(0)
+    if gateway.watch.primary(first) is None:
+        choice = gateway.watch.choose(first, EVENTUAL)
+        if choice.node is not None and choice.role == "replica":
+            yield session.lend_replica(choice.node)
+        if not isinstance(prepared.plan, OneGroup):
+            yield from (session.lend(group) for group in gateway.servers.readiest(gateway.groups()))
+            return
+    yield from (session.lend(group) for group in gateway.groups())
 
 
 async def _ask(link: ServerLink, sql: str, oids: tuple[int, ...]) -> tuple[bytes, bytes]:

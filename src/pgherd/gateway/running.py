@@ -22,7 +22,14 @@ from pgherd.engine.params import BoundParams
 from pgherd.engine.route import locate, locate_slowly
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
-from pgherd.errors import AbortedTransaction, GroupDown, PgherdError, ServerError, StaleMap, WrongState
+from pgherd.errors import (
+    AbortedTransaction,
+    ConnectionLost,
+    PgherdError,
+    ServerError,
+    StaleMap,
+    WrongState,
+)
 from pgherd.gateway import wire
 from pgherd.gateway.controls import Controls
 from pgherd.gateway.prepared import Prepared, Target
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from pgherd.transaction.coordinator import Transaction
 
 RETRIES = 3
+AGAIN_S = 0.02
 WAIT_IN_TRANSACTION_S = 0.5
 
 
@@ -106,9 +114,13 @@ class Runner:
         fresh = session.tx is None
         session.tainted = prepared.taints or (session.tainted and not fresh)
         await self._settled(prepared.plan)
+        if not fresh and not _rolls_back(prepared.plan):
+            await session.steady()
         if prepared.plans is not session.plans:  # it waited, and a table may now lie elsewhere
             prepared = await self.prepare(prepared.sql, prepared.oids)
-        for left in range(RETRIES, -1, -1):
+        deadline = session.loop.time() + session.gateway.settings.failover_wait
+        left = RETRIES
+        while True:
             try:
                 await self._once(prepared, params, mode)
                 return
@@ -117,7 +129,13 @@ class Runner:
                     raise
                 await self.abort_implicit()
                 await self._renew(error)
-                prepared = await self.prepare(prepared.sql, prepared.oids)
+                left -= 1
+            except ConnectionLost as lost:  # of a server that surely did nothing that lasts
+                if not (fresh and lost.watched) or lost.partial or session.loop.time() > deadline:
+                    raise
+                await self.abort_implicit()
+                await asyncio.sleep(AGAIN_S)
+            prepared = await self.prepare(prepared.sql, prepared.oids)
 
     async def _settled(self, plan: Plan) -> None:
         """Wait while the map is being changed: a statement that meets its table half way would find it empty.
@@ -192,7 +210,7 @@ class Runner:
             tag = await tx.commit()
         finally:
             if tag == "ROLLBACK":
-                session.state = session.state_before
+                session.undo_settings()
             session.finish_transaction()
         if changed:
             await session.gateway.keeper.refresh()
@@ -203,7 +221,7 @@ class Runner:
         if session.tx is not None and session.implicit:
             await self.controls.close_cursors()
             await session.tx.rollback()
-            session.state = session.state_before
+            session.undo_settings()
             session.finish_transaction()
 
     def work(self, tx: Transaction, params: BoundParams) -> Work:
@@ -214,6 +232,7 @@ class Runner:
             map=self.session.local_map or gateway.keeper.map,
             ids=gateway.ids,
             params=params,
+            prefer=None if gateway.watch.primary(GroupId(0)) is not None else gateway.any_group(),
             path=self.session.plans.path if self.session.plans is not None else ("public",),
             notice=self.session.notice_text,
             progress=self.session.progress,
@@ -235,8 +254,8 @@ class Runner:
             link = await session.lend(target.group)
             try:
                 await self.relay(link, target.sql, params, mode, target=target)
-            except GroupDown as lost:
-                raise (unknown_outcome(lost) if plan.write else lost) from lost
+            except ConnectionLost as lost:
+                raise self._lost(lost, link, write=plan.write) from lost
             finally:
                 session.give_back(link)
             return
@@ -247,6 +266,13 @@ class Runner:
             if plan.pin:
                 tx.branches[target.group].pinned = True
             await self.relay(link, target.sql, params, mode, target=target)
+
+    def _lost(self, lost: ConnectionLost, link: ServerLink, *, write: bool) -> PgherdError:
+        """What became of a statement outside of a transaction whose connection was lost."""
+        if link.watched:
+            self.session.gateway.watch.suspect(link.group)
+        done = write and not (link.watched and link.surely_not_done)
+        return unknown_outcome(lost) if done else lost
 
     async def _target(self, prepared: Prepared, params: BoundParams, mode: Mode) -> Target:
         plan = prepared.plan
@@ -305,7 +331,7 @@ class Runner:
         )
         self.session.flush()
         link.send(message, relay)
-        await ending.future
+        await self._ended(relay, ending)
         if relay.error is not None:
             if name and not relay.parsed:
                 link.prepared.pop(name, None)
@@ -339,9 +365,18 @@ class Runner:
         run = wire.execute(portal, mode.limit) if mode.limit else EXECUTE_ALL
         return parse + bind + describe + run + SYNC, made
 
+    async def _ended(self, relay: Relay, ending: Ending, *, partial: bool = False) -> None:
+        """Wait for the end of an answer. A connection lost on the way says whether part of it was sent (`partial`: before it)."""
+        try:
+            await ending.future
+        except ConnectionLost as lost:
+            lost.partial = partial or relay.forwarded
+            raise
+
     async def resume(self, where: tuple[ServerLink, str], limit: int) -> None:
         """More rows of a portal (or cursor) that waits on a server."""
         link, name = where
+        await self.session.held(link)
         ending = Ending(self.session.loop)
         relay = Relay(self.session, ending.done, keep_ready=False, hold=_every, hold_late=True)
         self.session.flush()
@@ -381,7 +416,7 @@ class Runner:
         relay = ArmRelay(self.session, ending.done)
         self.session.flush()
         link.send(wire.parse("", sql, oids) + bind + describe + EXECUTE_ALL + SYNC, relay)
-        await ending.future
+        await self._ended(relay, ending, partial=not first)
         if relay.error is not None:
             error = ServerError(relay.error, sent=sql)
             error.partial = relay.forwarded or not first
@@ -480,6 +515,10 @@ async def _nothing() -> AsyncGenerator[None]:
 
 def _ends(plan: Plan) -> bool:
     return isinstance(plan, Control) and plan.action in ("commit", "rollback", "rollback_to")
+
+
+def _rolls_back(plan: Plan) -> bool:
+    return isinstance(plan, Control) and plan.action == "rollback"
 
 
 Handler = Callable[[Any, BoundParams, Mode], Awaitable[None]]

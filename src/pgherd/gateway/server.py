@@ -100,7 +100,7 @@ class Gateway:
         self.cache = PlanCache(first, planned)
         self.keeper.on_change.append(self._map_changed)
         await self.keeper.refresh()
-        self.gates = Gates(self.lender, unstick=self._unstick)
+        self.gates = Gates(self.lender, unstick=self._unstick, ready=self.servers.ready)
         self.ids = IdSource(await self._origin())
         self._spawn(self.keeper.poll(self.settings.epoch_poll))
         self._spawn(self._tidy())
@@ -369,7 +369,7 @@ class Gateway:
         return known
 
     async def _learn(self, session: ClientSession) -> dict[str, str]:
-        for group in sorted(self.keeper.map.groups):
+        for group in self.servers.readiest(self.groups()):
             try:
                 link = await session.lend(group)
             except GroupDown:
@@ -381,7 +381,7 @@ class Gateway:
 
     async def verifier(self, user: str) -> str:
         """The SCRAM verifier of a role as the servers store it; one that nothing fits if it may not log in."""
-        link = await self.lender.lend(GroupId(0))
+        link = await self.servers.readable(self.groups())
         try:
             name = user.replace("'", "''")
             rows = await link.run(

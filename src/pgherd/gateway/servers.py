@@ -19,9 +19,11 @@ from pgherd.errors import GroupDown, ServerError
 from pgherd.gateway import tls
 from pgherd.gateway.settings import GatewaySettings, is_loopback
 from pgherd.topology.choose import Place
+from pgherd.topology.freshness import Freshness
 from pgherd.topology.watch import Watch, WatchSettings
 
 _NOT_NOW = frozenset({"57P01", "57P02", "57P03"})  # a server that starts, or stops
+EVENTUAL = Freshness("eventual")
 _REPLICA_CONNECT_S = 2.0  # the primary answers instead of a replica that does not
 
 
@@ -88,6 +90,33 @@ class Servers:
                 continue
             if not self.steady(link):  # paused as well, or it changes just now
                 await asyncio.sleep(0.01)
+
+    async def ready(self, groups: Iterable[GroupId], doubt: bool) -> None:
+        """Wait until each group has a primary; with `doubt`, until that has answered. Raises GroupDown, TooManyWaiting."""
+        for group in groups:
+            if self.watch.primary(group) is None:
+                await self.watch.wait_primary(group)
+            if doubt and self.watch.managed(group):
+                await self.watch.position(group)
+
+    def readiest(self, groups: Iterable[GroupId]) -> list[GroupId]:
+        """The groups, those that have a primary now before the others."""
+        return sorted(groups, key=lambda group: (self.watch.primary(group) is None, group))
+
+    async def readable(self, groups: Iterable[GroupId]) -> ServerLink:
+        """A connection of the gateway's own to where roles can be looked up: they are the same in every group and node."""
+        failure = GroupDown("no group of the cluster answers", hint="See pgherd status.")
+        for group in self.readiest(groups):
+            choice = self.watch.choose(group, EVENTUAL)
+            pools = [self.backends.pool(group, self.admin)]
+            if choice.node is not None and choice.role == "replica" and self.watch.primary(group) is None:
+                pools.insert(0, self.backends.replica(choice.node, self.admin))
+            for pool in pools:
+                try:
+                    return await pool.take(DEFAULT_STATE, 0.0)
+                except GroupDown as error:
+                    failure = error
+        raise failure
 
     def turn(self, groups: tuple[GroupId, ...]) -> GroupId:
         """One of the groups, in turn; one that has a primary, if any has."""

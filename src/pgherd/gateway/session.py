@@ -16,7 +16,7 @@ from pgherd.backend.units import LENGTH, NOTHING, PARSED, PLAIN, Relay, Swallow
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId
 from pgherd.engine.stale import stale_code
-from pgherd.errors import OutcomeUnknown, PgherdError
+from pgherd.errors import ConnectionLost, OutcomeUnknown, PgherdError, TransactionLost
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import PathPlans, Prepared, Target, literal_oid
 from pgherd.gateway.present import present
@@ -288,9 +288,14 @@ class ClientSession(TransactionState):
             return None
         branch = tx.branches.get(group)
         if branch is not None:
+            link: Any = branch.link
+            if link.watched and not self.gateway.servers.steady(link):
+                return None
             if prepared.plan.write:
-                tx.opened(group, branch.link, write=True)
-            return branch.link, b""  # type: ignore[return-value]
+                if link.replica:
+                    return None
+                tx.opened(group, link, write=True)
+            return link, b""
         if self.pinned or not self.tx_plain:
             return None
         link = self.gateway.backends.pool(group, self.credentials).take_nowait(self.state)
@@ -356,14 +361,20 @@ class ClientSession(TransactionState):
             del self.out[-len(PARSE_COMPLETE) :]
 
     def _fast_lost(self, relay: Relay, lost: PgherdError) -> None:
-        """The server went away in the middle: a read can be sent again, what a write did is unknown, a transaction is over."""
+        """The server went away in the middle: a read can be sent again, and so can a write that the server surely did not do;
+        what another write did is unknown, a transaction is over."""
+        link = self.fast_link
+        assert link is not None
+        if link.watched:
+            self.gateway.watch.suspect(link.group)
+        undone = not self.fast_write or (link.watched and link.surely_not_done)
         if self.tx is not None:
             self.failed = True
-        elif not self.fast_write:
-            if not relay.forwarded:
-                self._fast_again()
-                return
-        else:
+            lost = transaction_lost(lost)
+        elif undone and not relay.forwarded:
+            self._fast_again()
+            return
+        elif not undone:
             lost = unknown_outcome(lost)
         self.write(wire.error_response_from(lost))
         self.write(READY[self.status])
@@ -386,6 +397,8 @@ class ClientSession(TransactionState):
         link: Any = next(iter(tx.branches.values())).link
         if link.broken or self.local_map is not None:
             return False
+        if link.watched and not self.gateway.servers.steady(link):
+            return False
         tx.committing = True
         self.busy = True
         self.fast_link = link
@@ -399,7 +412,7 @@ class ClientSession(TransactionState):
         tx.branches.clear()
         self.give_back(link, reusable=lost is None)
         if relay.tag == "ROLLBACK" or relay.error is not None:
-            self.state = self.state_before
+            self.undo_settings()
         self.finish_transaction()
         if lost is not None:
             unknown = OutcomeUnknown(
@@ -408,6 +421,13 @@ class ClientSession(TransactionState):
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()
+
+
+def transaction_lost(lost: PgherdError) -> PgherdError:
+    """What to say when a transaction's connection to the primary of a managed group was lost before its COMMIT."""
+    if not isinstance(lost, ConnectionLost) or not lost.watched:
+        return lost
+    return TransactionLost(f"{lost.message}: the transaction cannot go on")
 
 
 def unknown_outcome(lost: PgherdError) -> OutcomeUnknown:

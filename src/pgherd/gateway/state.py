@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.state import switch_sql
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import Cancelled, GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.transport import ClientTransport
@@ -55,6 +55,10 @@ class TransactionState(ClientTransport):
         self.marks = []
         return self.tx
 
+    def undo_settings(self) -> None:
+        """The transaction is rolled back, and what was set in it with it."""
+        self.state = self.state_before
+
     def finish_transaction(self) -> None:
         """The transaction is over (its branches were given back)."""
         self.tx = None
@@ -83,12 +87,14 @@ class TransactionState(ClientTransport):
         link = self.pinned.get(group)
         if link is None or self._is_branch(link):
             link = await self.gateway.backends.pool(group, self.credentials).take(state)
-        elif link.broken:
+        else:
+            await self.held(link)
+        if link.broken:
             raise GroupDown(
                 f"the session's connection to group {group} was lost",
                 hint="Reconnect: its temporary state is gone.",
             )
-        elif link.applied is not state:  # SET ran on another connection since
+        if link.applied is not state:  # SET ran on another connection since
             before, link.applied = link.applied, None
             await link.run(switch_sql(before, state))
             link.applied = state
@@ -97,6 +103,25 @@ class TransactionState(ClientTransport):
             self.give_back(link)
             raise Cancelled("the client went away")
         return link
+
+    async def lend_replica(self, node: Node) -> ServerLink:
+        """A connection to a replica with this session's settings. Raises GroupDown."""
+        link = await self.gateway.backends.replica(node, self.credentials).take(
+            self.state_local or self.state
+        )
+        self.lent(link)
+        return link
+
+    async def held(self, *links: Any) -> None:
+        """Wait while a primary that one of these connections leads to is not trusted: its answers would not count."""
+        for link in links:
+            if link.watched and not self.gateway.servers.steady(link):
+                await self.gateway.servers.hold(link)
+
+    async def steady(self) -> None:
+        """Wait until the answers of all open branches count, or their connections are known to be lost."""
+        if self.tx is not None and self.tx.branches:
+            await self.held(*(branch.link for branch in self.tx.branches.values()))
 
     def _is_branch(self, link: ServerLink) -> bool:
         """Whether the session's transaction runs on it: a second one beside it needs another connection."""

@@ -27,7 +27,7 @@ from pgherd.gateway.describe import describe_cursor, describe_portal, describe_s
 from pgherd.gateway.prepared import Prepared
 from pgherd.gateway.present import present
 from pgherd.gateway.running import Mode, Runner
-from pgherd.gateway.session import READY
+from pgherd.gateway.session import READY, transaction_lost
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink
@@ -372,6 +372,8 @@ class Worker:
         """Tell the client, and abort what the error aborts."""
         session = self.session
         tx = session.tx
+        if tx is not None and not session.failed:
+            error = transaction_lost(error)
         fields = error.fields if isinstance(error, ServerError) else {}
         told = fields if tx is None else tx.told(fields)
         await self.runner.abort_implicit()

@@ -16,7 +16,15 @@ from typing import Any, TypeVar
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
-from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, Refused, ServerError, WrongState
+from pgherd.errors import (
+    ConnectionLost,
+    GroupDown,
+    OutcomeUnknown,
+    PgherdError,
+    Refused,
+    ServerError,
+    WrongState,
+)
 from pgherd.transaction import deadlock, reads, two_phase
 from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, is_lost, nothing
 from pgherd.transaction.reads import together
@@ -331,9 +339,16 @@ class Transaction:
         """
         if self.failed or any(branch.link.broken for branch in self.branches.values() if branch.wrote):
             broken = not self.failed
+            watched = any(
+                getattr(branch.link, "watched", False)
+                for branch in self.branches.values()
+                if branch.link.broken
+            )
             await self.rollback()
             if broken:
-                raise GroupDown("a group's connection was lost, so the transaction was rolled back")
+                lost = ConnectionLost("a group's connection was lost, so the transaction was rolled back")
+                lost.watched = watched
+                raise lost
             return "ROLLBACK"
         self.committing = True
         return await unhindered(self._commit())

@@ -16,6 +16,7 @@ from pgherd.errors import PgherdError
 from pgherd.transaction.perform import Lender
 from pgherd.transaction.recovery import ask
 
+LOOK_S = 1.0  # a group that hangs must not keep the others' deadlocks
 Process = tuple[GroupId, int]  # a server process: its group and its pid
 
 # One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
@@ -123,7 +124,8 @@ def cycles(graph: dict[Process, set[Process]]) -> list[tuple[Process, ...]]:
 
 async def scan(lender: Lender, groups: Sequence[GroupId]) -> Waits:
     """Read the wait graphs of all groups that answer."""
-    answers = await asyncio.gather(*(ask(lender, group, SCAN) for group in groups), return_exceptions=True)
+    looks = (ask(lender, group, SCAN, LOOK_S) for group in groups)
+    answers = await asyncio.gather(*looks, return_exceptions=True)
     rows: list[tuple[GroupId, tuple[str | None, ...]]] = []
     for group, answer in zip(groups, answers, strict=True):
         if isinstance(answer, BaseException):

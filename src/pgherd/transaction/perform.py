@@ -45,12 +45,13 @@ class Bounds:
 
     `prepare` includes waiting for deferred constraints and for a window to pass; `finish` is how long COMMIT PREPARED is
     tried again on a group that went down, before the client is told that the commit is decided but not visible everywhere.
+    Both `ask` and `finish` outlast a failover.
     """
 
     prepare_s: float = 30.0
     decide_s: float = 30.0
-    ask_s: float = 8.0
-    finish_s: float = 8.0
+    ask_s: float = 15.0
+    finish_s: float = 15.0
     undo_s: float = 3.0
 
 

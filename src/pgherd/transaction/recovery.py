@@ -20,6 +20,7 @@ from pgherd.transaction.two_phase import Gid, Phase
 
 QUICK = Bounds(ask_s=3.0, finish_s=2.0, undo_s=2.0)
 GRACE_S = 3.0  # how long a prepared transaction of unknown home process may be
+LOOK_S = 2.0  # a group that hangs must not keep the others' transactions waiting for longer
 PATIENCE_S = 20.0  # how long a living coordinator may take between its PREPARE and its decision
 
 _PREPARED = (
@@ -83,7 +84,7 @@ async def in_doubt(lender: Lender, groups: Sequence[GroupId]) -> list[InDoubt]:
 async def prepared(lender: Lender, group: GroupId) -> list[InDoubt]:
     """The prepared transactions of pgherd's in one group. Raises GroupDown."""
     found: list[InDoubt] = []
-    for gid_text, since, owner, age in await ask(lender, group, _PREPARED):
+    for gid_text, since, owner, age in await ask(lender, group, _PREPARED, LOOK_S):
         gid = two_phase.parse_gid(str(gid_text))
         if gid is not None and gid.group == group:
             found.append(

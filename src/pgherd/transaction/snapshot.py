@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
-from pgherd.errors import PgherdError, ServerError, SnapshotBusy
+from pgherd.errors import GroupDown, PgherdError, ServerError, SnapshotBusy
 from pgherd.transaction.perform import Lender
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -33,15 +33,20 @@ class GateSettings:
 
     `rest`: after a window that readers shared, the process waits this many times the window's own length before its next
     one, so that many readers who come without pause leave the writers most of the time, and meet in fewer windows.
+    `answer_s`: a group that does not answer so long (beyond a lock's own wait) is taken for hung: the other groups' gates
+    must not stay shut for its sake. `retry_s`: how long a reader tries again when a group was hung or down.
     """
 
     wait_s: float = 5.0
-    hold_s: float = 5.0
+    hold_s: float = 2.0
     first_lock_s: float = 0.5
     lock_s: float = 0.02
     lock_max_s: float = 0.2
     rest: float = 2.0
     stuck_s: float = 0.3
+    answer_s: float = 0.5
+    connect_s: float = 2.0
+    retry_s: float = 20.0
 
 
 class Window:
@@ -60,7 +65,7 @@ class Passage:
     """One reader's stay in a window. `leave` as soon as all its snapshots are taken; the block's end does it otherwise."""
 
     def __init__(self, window: Window) -> None:
-        self._window = window
+        self.window = window
         self._left = False
         window.inside += 1
         window.readers += 1
@@ -70,19 +75,21 @@ class Passage:
         if self._left:
             return
         self.abandon()
-        if self._window.expired:
+        if self.window.expired:
             raise _busy()
 
     def abandon(self) -> None:
         """Leave without caring for the snapshots."""
         if not self._left:
             self._left = True
-            self._window.inside -= 1
-            if self._window.inside == 0:
-                self._window.empty.set()
+            self.window.inside -= 1
+            if self.window.inside == 0:
+                self.window.empty.set()
 
 
 Unstick = Callable[[tuple[GroupId, ...]], Awaitable[None]]
+# Waits until these groups can be expected to answer. True: one of them did not, just now, so find out.
+Ready = Callable[[Iterable[GroupId], bool], Awaitable[None]]
 
 
 class ForeignHabit:
@@ -117,15 +124,21 @@ class Gates:
     """The process's way through the gates: one window at a time, readers that wait share the next one.
 
     `lender` lends connections that nothing else uses meanwhile; they are kept until `close`. `unstick` is called when a gate
-    stays shut for `stuck_s`: it settles what a dead coordinator left prepared.
+    stays shut for `stuck_s`: it settles what a dead coordinator left prepared. `ready`: readers wait for it before they join
+    a window, and again (then with True) when a group did not answer; without it such readers fail with GroupDown.
     """
 
     def __init__(
-        self, lender: Lender, settings: GateSettings | None = None, unstick: Unstick | None = None
+        self,
+        lender: Lender,
+        settings: GateSettings | None = None,
+        unstick: Unstick | None = None,
+        ready: Ready | None = None,
     ) -> None:
         self.lender = lender
         self.settings = settings or GateSettings()
         self.unstick = unstick
+        self.ready = ready
         self.foreign = ForeignHabit()
         self.windows = 0  # opened so far
         self.shared = 0  # readers that found a window forming
@@ -139,19 +152,37 @@ class Gates:
 
         Raises SnapshotBusy (40001) when the gates stay shut too long, GroupDown when a group is down.
         """
-        window = self._join(frozenset(groups))
-        passage = Passage(window)
+        passage = await self._enter(frozenset(groups))
         try:
-            async with asyncio.timeout(self.settings.wait_s * 3):
-                await asyncio.shield(window.opened)
             yield passage
             passage.leave()
-        except TimeoutError:
-            if window.opened.done():
-                raise
-            raise _busy() from None
         finally:
             passage.abandon()
+
+    async def _enter(self, groups: frozenset[GroupId]) -> Passage:
+        """Join a window that is open then; while a group is down, and may come back, try again."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + self.settings.retry_s
+        doubt = False
+        while True:
+            if self.ready is not None:
+                await self.ready(groups, doubt)
+            passage = Passage(self._join(groups))
+            try:
+                async with asyncio.timeout(self.settings.wait_s * 3):
+                    await asyncio.shield(passage.window.opened)
+                return passage
+            except TimeoutError:
+                passage.abandon()
+                raise _busy() from None
+            except GroupDown:
+                passage.abandon()
+                if self.ready is None or clock.time() > deadline:
+                    raise
+                doubt = True
+            except BaseException:
+                passage.abandon()
+                raise
 
     def _join(self, groups: frozenset[GroupId]) -> Window:
         for window in self._forming:
@@ -223,32 +254,46 @@ class Gates:
             lock_s = min(lock_s * 1.5, self.settings.lock_max_s)
 
     async def _try(self, groups: tuple[GroupId, ...], lock_s: float) -> None:
+        await _all(self._connected(group) for group in groups)
         first, *rest = groups
         await self._lock(first, self.settings.first_lock_s)
         await _all(self._lock(group, lock_s) for group in rest)
         await _all(self._lock_home_gate(group, lock_s) for group in groups)
 
     async def _lock(self, group: GroupId, lock_s: float) -> None:
-        link = await self._link(group)
-        await link.do(
+        await self._do(
+            group,
             f"BEGIN; SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; SET LOCAL statement_timeout = 0; "
-            "LOCK TABLE pgherd.gate IN SHARE ROW EXCLUSIVE MODE"
+            "LOCK TABLE pgherd.gate IN SHARE ROW EXCLUSIVE MODE",
+            lock_s,
         )
 
     async def _lock_home_gate(self, group: GroupId, lock_s: float) -> None:
-        link = await self._link(group)
-        await link.do(
-            f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE pgherd.home_gate IN SHARE MODE"
+        await self._do(
+            group,
+            f"SET LOCAL lock_timeout = {max(1, round(lock_s * 1000))}; LOCK TABLE pgherd.home_gate IN SHARE MODE",
+            lock_s,
         )
 
-    async def _link(self, group: GroupId) -> Link:
+    async def _do(self, group: GroupId, sql: str, lock_s: float) -> None:
+        try:
+            async with asyncio.timeout(lock_s + self.settings.answer_s):
+                await self._links[group].do(sql)
+        except TimeoutError:
+            self._drop((group,))
+            raise _hung(group) from None
+
+    async def _connected(self, group: GroupId) -> None:
         link = self._links.get(group)
         if link is not None and not link.broken:
-            return link
+            return
         if link is not None:
             self.lender.give_back(self._links.pop(group), reusable=False)
-        link = self._links[group] = await self.lender.lend(group)
-        return link
+        try:
+            async with asyncio.timeout(self.settings.connect_s):
+                self._links[group] = await self.lender.lend(group)
+        except TimeoutError:
+            raise _hung(group) from None
 
     async def _release(self, groups: tuple[GroupId, ...]) -> None:
         await asyncio.gather(*(self._release_one(group) for group in groups if group in self._links))
@@ -256,7 +301,7 @@ class Gates:
     async def _release_one(self, group: GroupId) -> None:
         link = self._links[group]
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(self.settings.answer_s):
                 await link.do("ROLLBACK")
         except (PgherdError, OSError, TimeoutError):
             del self._links[group]
@@ -283,6 +328,10 @@ async def _all(jobs: Iterable[Awaitable[None]]) -> None:
     for answer in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(answer, BaseException):
             raise answer
+
+
+def _hung(group: GroupId) -> GroupDown:
+    return GroupDown(f"group {group} does not answer", hint="See pgherd status; other groups keep answering.")
 
 
 def _busy() -> SnapshotBusy:

@@ -1,0 +1,139 @@
+"""The gateway when a group's primary goes away: what waits, what is sent again, what is reported, and who does not notice.
+
+The tests promote standbys and keep leases themselves, so each step happens when they say so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from replica_world import Herd, gateway, kill, make_herd, wait_until
+
+from pgherd.testing.servers import Yard
+
+pytestmark = pytest.mark.timeout(120)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture
+def herd(yard: Yard, request: pytest.FixtureRequest) -> Iterator[Herd]:
+    """Two groups of a primary and a synchronous standby each: `<name>a0`, `<name>b0`, `<name>a1`, `<name>b1`."""
+    made = make_herd(yard, f"fo{abs(hash(request.node.name)) % 10_000}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dsn(herd: Herd) -> Iterator[str]:
+    with gateway(herd, f"{herd.name}_gateway") as (uri, _):
+        with psycopg.connect(uri, autocommit=True) as db:
+            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
+            db.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n")
+        yield uri
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[Connection]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+def in_group(db: Connection, group: int) -> int:
+    """An id of table t that lies in a group."""
+    for number in range(1, 100):
+        rows = db.execute(f"EXPLAIN SELECT * FROM t WHERE id = {number}").fetchall()
+        if any(f"on group {group}" in row[0] for row in rows):
+            return number
+    raise AssertionError
+
+
+class Later(threading.Thread):
+    """Runs something on a connection of its own; `result` has what it answered or raised."""
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.job = job
+        self.outcome: Any = None
+        self.took = 0.0
+        self.start()
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        try:
+            self.outcome = self.job()
+        except psycopg.Error as error:
+            self.outcome = error
+        self.took = time.monotonic() - begun
+
+    def result(self) -> Any:
+        self.join(40)
+        assert not self.is_alive(), "it still runs"
+        return self.outcome
+
+
+def test_statements_wait_for_the_new_primary_and_other_groups_do_not_notice(
+    herd: Herd, dsn: str, db: Connection
+) -> None:
+    one, two = in_group(db, 0), in_group(db, 1)
+    old = herd.end_lease(1)
+    kill(herd.server(old))
+    with psycopg.connect(dsn, autocommit=True) as other, psycopg.connect(dsn, autocommit=True) as third:
+        write = Later(lambda: other.execute("UPDATE t SET v = v + 1 WHERE id = %s", (two,)).rowcount)
+        whole = Later(lambda: third.execute("SELECT count(*) FROM t").fetchone())
+        slowest = 0.0
+        for _ in range(50):
+            begun = time.monotonic()
+            assert db.execute("UPDATE t SET v = v + 1 WHERE id = %s", (one,)).rowcount == 1
+            slowest = max(slowest, time.monotonic() - begun)
+        assert write.is_alive() and whole.is_alive()
+        herd.promote(1, herd.names[1][1])
+        assert write.result() == 1
+        assert whole.result() == (100,)
+    assert slowest < 1.5
+    assert db.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone() == (1,)
+    assert db.execute("SELECT v FROM t WHERE id = %s", (one,)).fetchone() == (50,)
+
+
+def test_an_open_transaction_is_told_to_run_again(herd: Herd, dsn: str, db: Connection) -> None:
+    two = in_group(db, 1)
+    with psycopg.connect(dsn) as session:
+        session.execute("UPDATE t SET v = 7 WHERE id = %s", (two,))
+        old = herd.end_lease(1)
+        kill(herd.server(old))
+        herd.promote(1, herd.names[1][1])
+        with pytest.raises(psycopg.errors.SerializationFailure) as caught:
+            session.execute("UPDATE t SET v = 8 WHERE id = %s", (two,))
+        assert caught.value.diag.message_hint == "Run the transaction again: nothing of it was committed."
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            session.execute("SELECT 1")
+        session.rollback()
+        session.execute("UPDATE t SET v = 9 WHERE id = %s", (two,))
+        session.commit()
+    assert db.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone() == (9,)
+
+
+def test_a_primary_without_trust_answers_nobody(herd: Herd, dsn: str, db: Connection) -> None:
+    """Its lease runs out, PostgreSQL goes on: reads, transactions and COMMIT wait, and the old one hears nothing of them."""
+    two = in_group(db, 1)
+    with psycopg.connect(dsn) as session, psycopg.connect(dsn, autocommit=True) as reader:
+        session.execute("SELECT v FROM t WHERE id = %s", (two,))
+        session.execute("UPDATE t SET v = 5 WHERE id = %s", (two,))
+        old = herd.end_lease(1)
+        wait_until(lambda: float(herd.ask(old, "SELECT lease_ms FROM pgherd.node_state()")) == 0)
+        read = Later(lambda: reader.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone())
+        commit = Later(session.commit)
+        time.sleep(1.0)  # nothing may happen meanwhile, so there is nothing to wait for
+        assert read.is_alive() and commit.is_alive()
+        herd.promote(1, herd.names[1][1])
+        assert read.result() == (0,)
+        assert isinstance(commit.result(), psycopg.errors.SerializationFailure)
+        session.rollback()
+        # the old primary is still there, and was told nothing
+        assert herd.ask(old, "SELECT pg_is_in_recovery()") == "False"
+    assert db.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone() == (0,)
