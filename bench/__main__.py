@@ -19,7 +19,18 @@ from bench.figures import Figure, show
 from bench.ground import Ground
 from pgherd.testing.servers import Yard
 
-ITEMS = ("client", "gateway", "planner", "federated", "copying", "memory", "transfer", "snapshots")
+ITEMS = (
+    "client",
+    "gateway",
+    "planner",
+    "federated",
+    "copying",
+    "memory",
+    "transfer",
+    "snapshots",
+    "replicas",
+    "failover",
+)
 RESULTS = Path(__file__).parent / "results"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

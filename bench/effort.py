@@ -11,6 +11,7 @@ class Effort:
 
     `points`: rows for point reads and updates. `rows`: rows of each table that is read as a whole, and of a COPY.
     `copy_rounds`: turns of a COPY. `accounts`: rows for transfers. `idle`: idle connections of the memory item.
+    `faults`: how often each kind of failover is gone through.
     """
 
     rounds: int = 5
@@ -21,10 +22,19 @@ class Effort:
     copy_rounds: int = 3
     accounts: int = 10_000
     idle: int = 1_000
+    faults: int = 4
     durable: bool = True  # a commit is on the disk
 
 
 FULL = Effort()
 QUICK = Effort(
-    rounds=1, seconds=0.3, points=2_000, rows=10_000, copy_rounds=1, accounts=400, idle=50, durable=False
+    rounds=1,
+    seconds=0.3,
+    points=2_000,
+    rows=10_000,
+    copy_rounds=1,
+    accounts=400,
+    idle=50,
+    faults=1,
+    durable=False,
 )  # seconds in all, figures mean nothing

@@ -78,6 +78,14 @@ class Ground:
         plain.ask("CREATE DATABASE straight")
         return self._place(cluster, plain)
 
+    @cached_property
+    def replicated(self) -> LocalCluster:
+        """Two groups of two nodes each under Patroni, as `pgherd up` makes them."""
+        cluster = LocalCluster(self.directory / "replicated", mortal=True)
+        self.yard.clusters.append(cluster)
+        cluster.up(Wish(groups=2, replicas=1, port=self.yard.port(), durable=self.effort.durable))
+        return cluster
+
     def _cluster(self, name: str, *, embedded: bool) -> LocalCluster:
         cluster = LocalCluster(self.directory / name, mortal=True, template=self.yard.template())
         self.yard.clusters.append(cluster)
