@@ -11,7 +11,7 @@ from dataclasses import replace
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.catalog import nodes as catalog_nodes
 from pgherd.catalog.model import GroupId, Node
-from pgherd.deploy import groups, members, patroni_api, ports, removal, state, wish
+from pgherd.deploy import groups, members, ports, removal, state, switchover, wish
 from pgherd.deploy.catalog import Programs
 from pgherd.deploy.local import LocalCluster, Report
 from pgherd.deploy.members import Primaries
@@ -84,15 +84,8 @@ def _hand_over(replicated: Replicated, node: NodeState, others: list[NodeState],
         )
     if primary.name != node.name:
         return
-    report(f"handing over from {node.name}")
-    patroni_api.switchover(replicated.config(node), node.name, None)
-    deadline = time.monotonic() + READY_S
-    while not any(patroni_api.is_primary(replicated.config(other)) for other in others):
-        if time.monotonic() > deadline:
-            raise DeployError(
-                f"no other node of group {node.group} became primary", hint="See pgherd status."
-            )
-        time.sleep(POLL_S)
+    config = replicated.config(others[0])
+    asyncio.run(switchover.switchover(config, node.group, None, report))
 
 
 def add_group(local: LocalCluster, *, report: Report) -> int:
