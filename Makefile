@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: make demo, make test. Both make and reuse .venv.
-.PHONY: demo test lint format bench lock venv clean
+.PHONY: demo test chaos lint format bench lock venv clean
 
 BIN := .venv/bin
 
@@ -11,6 +11,15 @@ demo: venv
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Storms from seeds over clusters on hosts of their own (root and iproute2; else skipped). SEEDS, ROUNDS and NODES choose.
+SEEDS ?= 11,12,13,14
+ROUNDS ?= 6
+NODES ?= 2
+
+chaos: venv
+	PGHERD_CHAOS_SEEDS=$(SEEDS) PGHERD_CHAOS_ROUNDS=$(ROUNDS) PGHERD_CHAOS_NODES=$(NODES) \
+		$(BIN)/python -m pytest tests/chaos -rs -s
 
 lint: venv
 	$(BIN)/ruff check .
