@@ -367,6 +367,8 @@ class LocalCluster:
             if all(part.pid is None for part in self.parts(current)):
                 return False
             self._stop(current)
+            nodes = tuple(replace(node, stopped=False) for node in current.nodes)
+            state.save(self.directory, replace(current, nodes=nodes))  # the next `up` starts all
         return True
 
     def _stop(self, current: State) -> None:
@@ -377,6 +379,31 @@ class LocalCluster:
             self.replicated(current).stop()
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(Server.stop, self.servers(current)))
+
+    def stop_node(self, name: str, *, kill: bool = False) -> bool:
+        """Stop a node in order (or `kill` it: all at once), and let it be until `start_node`. False if it did not run."""
+        with state.locked(self.directory):
+            current = self._with_stopped(name, stopped=True)
+            process = self.replicated(current).node(current.node(name))
+            ran = any(pid is not None for pid in process.pids().values())
+            self._report(f"stopping {name}")
+            if kill:
+                process.burn()
+            else:
+                process.stop()
+        return ran
+
+    def start_node(self, name: str) -> bool:
+        """Start a node that `stop_node` stopped, and wait until it is in step. False if it ran already."""
+        with state.locked(self.directory):
+            return self.replicated(self._with_stopped(name, stopped=False)).start()
+
+    def _with_stopped(self, name: str, *, stopped: bool) -> State:
+        current = self.existing()
+        changed = replace(current.node(name), stopped=stopped)
+        nodes = tuple(changed if node.name == name else node for node in current.nodes)
+        state.save(self.directory, current := replace(current, nodes=nodes))
+        return current
 
     def kill(self) -> None:
         """Stop everything at once, as a crash would."""
