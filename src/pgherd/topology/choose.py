@@ -15,7 +15,7 @@ from pgherd.topology.views import NodeView
 Role = Literal["primary", "replica"]
 SILENT_S = 3.0  # a replica's answer counts so long: it may have been replaced or crashed since
 _NEARER, _NEARER_S = 0.2, 0.0005  # so much nearer must another node be to be taken instead
-_BACK, _BACK_S = 0.1, 0.00025  # so much farther than the primary may a replica be to be taken back
+_BACK, _BACK_S = 0.05, 0.00025  # so much farther than the primary may a replica be to be taken back
 _PLACES = ("same zone", "same region", "another region")
 
 

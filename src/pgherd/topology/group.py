@@ -64,7 +64,8 @@ class GroupWatch:
         self._without_since = clock.now()
         self._quick_until = 0.0
         self._reads_until = 0.0
-        self._bound_s = float("inf")
+        self._bound_s = float("inf")  # the smallest bound that somebody reads with
+        self._bound_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[Node]] = deque()
         self._closing: set[asyncio.Task[None]] = set()
@@ -120,12 +121,12 @@ class GroupWatch:
     def _read(self, freshness: Freshness, now: float) -> None:
         """Somebody reads so: ask often enough for it."""
         if now >= self._reads_until:
-            self._bound_s = float("inf")
             for watch in self._nodes.values():
                 watch.poke()
-        if freshness.level == "bounded":
-            self._bound_s = min(self._bound_s, freshness.bound_s)
         self._reads_until = now + _READS_S
+        if freshness.level == "bounded" and (freshness.bound_s <= self._bound_s or now >= self._bound_until):
+            self._bound_s = freshness.bound_s
+            self._bound_until = now + _READS_S
 
     # ---- changes ---------------------------------------------------------------------------------------
 
@@ -276,12 +277,11 @@ class GroupWatch:
             return settings.calm_s / 2 if patient else settings.quick_s
         if now < self._quick_until or self._pauses.announced(now):
             return settings.quick_s
-        read = now < self._reads_until
-        needed = self._bound_s / 4 if read else settings.calm_s
+        needed = self._bound_s / 4 if now < self._bound_until else settings.calm_s
         if watch.view is self.trust.view:  # often enough that one lost answer does not end the trust
             needed = min(needed, settings.calm_s, (self.trust.until - now) / 3)
             return max(needed, settings.quick_s / 2)
-        if not read:
+        if now >= self._reads_until:
             return settings.idle_replica_s
         return max(min(needed, settings.calm_s), settings.quick_s / 2)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pgherd.catalog.model import Node
 from pgherd.engine.link import Row
-from pgherd.errors import GroupDown, PgherdError
+from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.topology import clock
 from pgherd.topology.views import STATE_SQL, Answer, NodeView, read_answer
 
@@ -137,8 +137,8 @@ class NodeWatch:
             self.view = self.view.answered(result)
             return
         self._failures += 1
-        late = isinstance(result, TimeoutError) or isinstance(result.__cause__, TimeoutError)
-        self.view = self.view.failed(str(result) or type(result).__name__, refused=refused and not late)
+        refused = refused and _shuts_out(result)
+        self.view = self.view.failed(str(result) or type(result).__name__, refused=refused)
         if self._asker is not None and self._asker.broken:
             self._drop()
 
@@ -164,20 +164,19 @@ class NodeWatch:
         return read_answer(rows[0], sent, clock.now() - sent)
 
     async def _sleep(self) -> None:
-        delay = self._delay()
+        """Until the next question is due, or somebody wants an answer. Failures and mere suspicions never make us spin."""
+        least = _RECONNECT_S if self._failures > 1 else _LEAST_S if self._failures or self._soon else 0.0
+        if least:
+            await asyncio.sleep(least)
         if self._soon or self._waiting:
-            delay = min(delay, _LEAST_S if self._failures == 0 else _RECONNECT_S)
+            return
         self._wake = self._loop.create_future()
-        timer = self._loop.call_later(delay, _finish, self._wake)
-        slept_from = self._loop.time()
+        timer = self._loop.call_later(max(self._delay() - least, 0.0), _finish, self._wake)
         try:
             await self._wake
         finally:
             timer.cancel()
             self._wake = None
-        least = (_LEAST_S if self._failures == 0 else _RECONNECT_S) - (self._loop.time() - slept_from)
-        if least > 0 and delay > least and self._failures > 0:  # woken early: still no faster than this
-            await asyncio.sleep(least)
 
     def _delay(self) -> float:
         pace = self._pace(self)
@@ -233,6 +232,16 @@ class _Alarm:
 
     def stop(self) -> None:
         self._handle.cancel()
+
+
+def _shuts_out(error: Exception) -> bool:
+    """Whether a connection that could not be made says that nobody else's works either.
+
+    Not so a silent server, which may only be slow, nor one that refuses us in particular (full, password).
+    """
+    if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
+        return False
+    return not isinstance(error, ServerError) or error.code.startswith("57P")
 
 
 def _finish(future: asyncio.Future[None]) -> None:
