@@ -116,6 +116,10 @@ class StaleMap(PgherdError):
     retry = True
 
 
+class GroupsChanged(StaleMap):
+    """A group joined or left since the cluster map was read. Even the transaction may go on, with a new map."""
+
+
 class NullKey(PgherdError):
     """A row of a distributed table needs a value in every column of its shard key."""
 
@@ -263,3 +267,9 @@ class Cancelled(PgherdError):
     """The client asked for its statement to be cancelled, or went away."""
 
     sqlstate = "57014"
+
+
+class WorkflowFailed(PgherdError):
+    """A workflow ended without what it was asked for; its hint says what is left, mostly nothing."""
+
+    sqlstate = "55000"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
@@ -41,7 +41,15 @@ class Intervals:
 class Controller:
     """Runs the duties while it holds the lock. `lender` must lend a superuser's connections; `groups` says which there are."""
 
-    def __init__(self, lender: Lender, groups: Groups, intervals: Intervals | None = None) -> None:
+    def __init__(
+        self,
+        lender: Lender,
+        groups: Groups,
+        intervals: Intervals | None = None,
+        more: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
+    ) -> None:
+        """`more`: further duties, each done every second."""
+        self.more = dict(more or {})
         self.lender, self.groups = lender, groups
         self.intervals = intervals or Intervals()
         self.detector = Detector(lender)
@@ -93,6 +101,7 @@ class Controller:
                 self._every("deadlocks", self.intervals.deadlock_s, self._look_for_deadlocks)
             ),
             asyncio.create_task(self._every("cleaning", self.intervals.cleaning_s, self._clean)),
+            *(asyncio.create_task(self._every(name, 1.0, duty)) for name, duty in self.more.items()),
         ]
         try:
             while (

@@ -10,11 +10,13 @@ import asyncio
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from pgherd.backend.connection import Credentials
 from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import PgherdError
+from pgherd.gateway import tls
 from pgherd.reshard.engine import Engine
 from pgherd.reshard.places import Places
 
@@ -24,7 +26,10 @@ AGAIN_S = 1.0
 def places_of(told: dict[str, Any]) -> Places:
     """The connections that the line of json describes."""
     nodes = [Node(group=GroupId(0), **node) for node in told["nodes"]]
-    return Places(nodes, Credentials(user=told["user"], password=told.get("password")))
+    mode = told.get("tls") or "off"
+    authority = Path(told["authority"]) if told.get("authority") else None
+    context = tls.client_context("disable" if mode == "off" else mode, authority)
+    return Places(nodes, Credentials(user=told["user"], password=told.get("password")), tls=context)
 
 
 async def _serve(told: dict[str, Any]) -> None:

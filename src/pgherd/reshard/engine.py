@@ -12,9 +12,10 @@ from pgherd.reshard import records
 from pgherd.reshard.cutover import Changed
 from pgherd.reshard.governor import watch
 from pgherd.reshard.model import Workflow
+from pgherd.reshard.phases import CUTOVER, PHASES, reached
 from pgherd.reshard.places import Places
 from pgherd.reshard.running import HOME, Point, Run, Stopped, TooHeavy, no_point
-from pgherd.reshard.steps import CUTOVER, STEPS, clean, cut_back, reached
+from pgherd.reshard.steps import STEPS, clean, cut_back
 from pgherd.reshard.verify import Different
 from pgherd.transaction import recovery
 from pgherd.transaction.perform import is_lost
@@ -39,7 +40,7 @@ class Engine:
         await self.places.refresh()
         link = await self.places.open(HOME)
         try:
-            while (await link.run(f"SELECT pg_try_advisory_lock({LOCK})"))[0][0] != "t":  # noqa: ASYNC110
+            while not await _locked(link):  # noqa: ASYNC110 another process holds it
                 await asyncio.sleep(LOOK_S)
             while True:
                 found = await records.unfinished(link)
@@ -119,7 +120,7 @@ class Engine:
                 await self._clean_up(run, "undone")
                 return
             run.check()
-            await run.begin_phase(step.phase)
+            await run.begin_phase(PHASES[step.name])
             await step.do(run)
             await self.point(f"{step.name}: done")
             await run.note(step=step.name)

@@ -27,10 +27,9 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """`phase`: what people are told. `undo`: takes away what it made, whether or not it was finished."""
+    """`name`: as in `phases`. `undo`: takes away what it made, whether or not it was finished."""
 
     name: str
-    phase: str
     do: Act
     undo: Act
 
@@ -256,25 +255,15 @@ async def cut_back(run: Run) -> None:
 
 
 STEPS: Final[tuple[Step, ...]] = (
-    Step(name="preflight", phase="looking for obstacles", do=_preflight, undo=_nothing),
-    Step(name="stage", phase="making tables", do=_stage, undo=_unstage),
-    Step(name="publish", phase="publishing changes", do=_publish, undo=_unpublish),
-    Step(name="copy", phase="copying rows", do=copying.copy, undo=_uncopy),
-    Step(name="index", phase="making indexes", do=copying.index, undo=_nothing),
-    Step(name="catch_up", phase="catching up", do=_catch_up, undo=_nothing),
-    Step(name="verify", phase="comparing rows", do=_verify, undo=_nothing),
-    Step(name="prepare_back", phase="preparing the way back", do=_prepare_back, undo=_unprepare_back),
-    Step(name="cutover", phase="switching over", do=_cut, undo=_nothing),
-    Step(name="keep", phase="keeping the old tables in step", do=_keep, undo=_nothing),
-    Step(name="clean", phase="cleaning up", do=clean, undo=_nothing),
+    Step(name="preflight", do=_preflight, undo=_nothing),
+    Step(name="stage", do=_stage, undo=_unstage),
+    Step(name="publish", do=_publish, undo=_unpublish),
+    Step(name="copy", do=copying.copy, undo=_uncopy),
+    Step(name="index", do=copying.index, undo=_nothing),
+    Step(name="catch_up", do=_catch_up, undo=_nothing),
+    Step(name="verify", do=_verify, undo=_nothing),
+    Step(name="prepare_back", do=_prepare_back, undo=_unprepare_back),
+    Step(name="cutover", do=_cut, undo=_nothing),
+    Step(name="keep", do=_keep, undo=_nothing),
+    Step(name="clean", do=clean, undo=_nothing),
 )
-NAMES: Final = tuple(step.name for step in STEPS)
-CUTOVER: Final = NAMES.index("cutover")
-
-
-def reached(step: str) -> int:
-    """How many steps are done."""
-    return NAMES.index(step) + 1 if step in NAMES else 0
-
-
-__all__ = ["CUTOVER", "NAMES", "STEPS", "Step", "clean", "cut_back", "reached"]

@@ -29,14 +29,15 @@ class Arguments:
         named: Mapping[str, str | None],
         *,
         variadic: bool = False,
+        more: tuple[str, ...] = (),
     ) -> Arguments:
-        """Arguments in their places. Raises UndefinedProcedure if there are too many, or a name is unknown."""
-        known = {"table_name": "table", **{name: name for name in parameters}}
-        wrong = [name for name in named if known.get(name) not in parameters]
+        """Arguments in their places. Raises UndefinedProcedure if there are too many, or a name is unknown. `more`: only by name."""
+        known = {"table_name": "table", **{name: name for name in (*parameters, *more)}}
+        wrong = [name for name in named if known.get(name) not in (*parameters, *more)]
         if wrong or (len(args) > len(parameters) and not variadic):
             raise UndefinedProcedure(
                 f"pgherd.{procedure} does not take these arguments",
-                hint=f"Its parameters: {', '.join(parameters)}.",
+                hint=f"Its parameters: {', '.join((*parameters, *more))}.",
             )
         values = dict(zip(parameters, args, strict=False))
         values |= {known[name]: value for name, value in named.items()}

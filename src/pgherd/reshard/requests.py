@@ -1,0 +1,145 @@
+"""CALL pgherd.split, move, merge: what shall become of which shards, recorded as a workflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pgherd.catalog.admin.arguments import Arguments
+from pgherd.catalog.model import ClusterMap, Shard, ShardId
+from pgherd.catalog.text import literal
+from pgherd.engine.work import Work
+from pgherd.errors import BadSetting, Refused
+from pgherd.reshard import points
+from pgherd.reshard.asking import Asking, asking, truth
+from pgherd.reshard.estimate import show
+from pgherd.reshard.model import Piece
+from pgherd.reshard.watching import watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Shards before and after. `number`: the new shards get their numbers when it is recorded."""
+
+    kind: str
+    old: tuple[Piece, ...]
+    new: tuple[Piece, ...]
+    number: bool
+
+
+SETTINGS: Final = ("max_pause", "keep_for", "verify", "dry_run", "offline", "wait")
+Plan = Callable[[Asking, Arguments], Awaitable[Wish | None]]
+
+
+async def move(asking: Asking, arguments: Arguments) -> Wish | None:
+    """CALL pgherd.move(shard, group)."""
+    shard = asking.shard(arguments.number("shard"))
+    target = arguments.number("group")
+    group = next((group for group in asking.cluster.groups if group == target), None)
+    if group is None:
+        raise BadSetting(f"there is no group {target}", hint="SELECT * FROM pgherd.groups shows them.")
+    if shard.group == group:
+        asking.work.notice(f"shard {shard.id} is in group {group} already")
+        return None
+    piece = await asking.piece(shard)
+    return Wish(kind="move", old=(piece,), new=(replace(piece, group=group),), number=False)
+
+
+async def split(asking: Asking, arguments: Arguments) -> Wish | None:
+    """CALL pgherd.split(table), (table, point …), or for a hash keyspace (table, shard)."""
+    table = await asking.table(arguments)
+    keyspace = asking.cluster.keyspace_of(table)
+    point = "point" in arguments.values
+    if keyspace.strategy == "hash":
+        shard = asking.shard(arguments.number("point")) if point else await points.largest(asking, table)
+        if shard.keyspace != keyspace.id:
+            raise BadSetting(f'shard {shard.id} does not belong to "{table.name}"')
+        piece = await asking.piece(shard)
+        return Wish(kind="split", old=(piece,), new=_halves_of_hash(piece), number=True)
+    if point:
+        key = await points.given(asking, keyspace, [arguments.text("point"), *arguments.rest])
+        shard, texts = points.locate(keyspace, key), points.texts_of(keyspace, key)
+    else:
+        shard = await points.largest(asking, table)
+        texts = await points.middle(asking, table, shard)
+        asking.work.notice(f"shard {shard.id} is cut at {', '.join(texts)}")
+    piece = await asking.piece(shard)
+    halves = (replace(piece, range_end=texts), replace(piece, range_start=texts))
+    return Wish(kind="split", old=(piece,), new=halves, number=True)
+
+
+def _halves_of_hash(piece: Piece) -> tuple[Piece, ...]:
+    modulus, remainder = piece.modulus or 1, piece.remainder or 0
+    return tuple(
+        replace(piece, modulus=2 * modulus, remainder=remainder + number * modulus) for number in range(2)
+    )
+
+
+async def merge(asking: Asking, arguments: Arguments) -> Wish | None:
+    """CALL pgherd.merge(shard, shard): the first one's group gets both."""
+    first, second = (asking.shard(arguments.number(name)) for name in ("shard", "other"))
+    if first.keyspace != second.keyspace or first.id == second.id:
+        raise BadSetting("two different shards of one keyspace can be merged")
+    one, two = await asking.piece(first), await asking.piece(second)
+    merged = _merged_hash(one, two) if one.strategy == "hash" else _merged_range(first, second, one, two)
+    return Wish(
+        kind="merge", old=(one, two), new=(replace(merged, group=one.group, id=ShardId(0)),), number=True
+    )
+
+
+def _merged_range(first: Shard, second: Shard, one: Piece, two: Piece) -> Piece:
+    if first.upper is not None and first.upper == second.lower:
+        return replace(one, range_end=two.range_end)
+    if second.upper is not None and second.upper == first.lower:
+        return replace(two, range_end=one.range_end)
+    raise BadSetting(
+        f"shards {one.id} and {two.id} are not neighbours",
+        hint="SELECT * FROM pgherd.shards shows the bounds.",
+    )
+
+
+def _merged_hash(one: Piece, two: Piece) -> Piece:
+    half = (one.modulus or 0) // 2
+    fits = one.modulus == two.modulus and (one.modulus or 1) % 2 == 0
+    if not fits or (one.remainder or 0) % half != (two.remainder or 0) % half:
+        raise BadSetting(
+            f"shards {one.id} and {two.id} are not the halves of one",
+            hint="Of modulus m, the remainders r and r + m/2 can be merged.",
+        )
+    return replace(one, modulus=half, remainder=(one.remainder or 0) % half)
+
+
+PLANS: Final[Mapping[str, Plan]] = {"move": move, "split": split, "merge": merge}
+
+
+async def request(
+    work: Work, name: str, arguments: Arguments, cluster: ClusterMap, path: tuple[str, ...]
+) -> None:
+    """Record what was asked for and watch it until the new placement is in use. Raises WorkflowFailed, or why it cannot be."""
+    async with asking(work, cluster, path, name) as session:
+        wish = await PLANS[name](session, arguments)
+        if wish is None:
+            return
+        settings = await session.settings(arguments)
+        if truth(arguments, "dry_run"):
+            await show(session, wish.kind, wish.old, wish.new, settings)
+            return
+        number = await record(session, wish, json.dumps(settings))
+        if "wait" in arguments.values and not truth(arguments, "wait"):
+            work.notice(f"workflow {number} is recorded: SELECT * FROM pgherd.workflows shows how far it is")
+            return
+        await watch(session, number)
+
+
+async def record(session: Asking, wish: Wish, settings: str) -> int:
+    """Write the workflow down; answers its number. Raises ServerError 55006 when one of the shards is busy."""
+    if not wish.old:
+        raise Refused("no shard is concerned")
+    old, new = (literal(json.dumps([piece.row() for piece in pieces])) for pieces in (wish.old, wish.new))
+    rows = await session.ask(
+        f"SELECT pgherd.request_workflow({literal(wish.kind)}, {literal(wish.old[0].keyspace)}, {old}::jsonb, {new}::jsonb,"
+        f" {literal(settings)}::jsonb, {literal(wish.number)})"
+    )
+    return int(rows[0][0] or 0)
