@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pgherd.backend.connection import EXECUTE_ALL, SYNC, ServerLink
 from pgherd.backend.units import PARSED_AND_BOUND, PLAIN, Relay, unreplicated
 from pgherd.catalog import keys
-from pgherd.catalog.model import GroupId, Shard
+from pgherd.catalog.admin import is_online
+from pgherd.catalog.model import ClusterMap, GroupId, Shard
 from pgherd.engine.execute import execute
 from pgherd.engine.gather import steady
 from pgherd.engine.link import Link, Part
@@ -236,7 +237,16 @@ class Runner:
             path=self.session.plans.path if self.session.plans is not None else ("public",),
             notice=self.session.notice_text,
             progress=self.session.progress,
+            renew=self._renewed,
         )
+
+    async def _renewed(self) -> ClusterMap:
+        """The map as it is now, in the middle of a statement that has done nothing yet."""
+        session = self.session
+        await session.gateway.keeper.refresh()
+        if session.local_map is not None and session.tx is not None:
+            await self._own_map(session.tx)
+        return session.local_map or session.gateway.keeper.map
 
     # ---- relayed ---------------------------------------------------------------------------------------
 
@@ -450,7 +460,10 @@ class Runner:
         """A statement that the engine carries out; its answer is sent when it is complete and, if alone, committed."""
         session = self.session
         defines = isinstance(plan, Ddl | Call)
-        async with session.gateway.changing_map(self.session) if defines else _nothing():
+        quietly = defines and not (
+            isinstance(plan, Call) and is_online(plan.name, [name for name, _ in plan.named])
+        )
+        async with session.gateway.changing_map(self.session) if quietly else _nothing():
             async with self.transaction(mode) as tx:
                 part = await execute(plan, params, self.work(tx, params))
                 if defines and session.tx is not None and not (mode.alone and session.implicit):

@@ -36,6 +36,7 @@ from pgherd.gateway.settings import GatewaySettings
 from pgherd.gateway.startup import Startup
 from pgherd.plan.planner import plan
 from pgherd.plan.template import template
+from pgherd.reshard.keeper import WorkflowProcess
 from pgherd.sql.parse import parse
 from pgherd.transaction import recovery
 from pgherd.transaction.coordinator import Transaction
@@ -104,7 +105,8 @@ class Gateway:
         self.ids = IdSource(await self._origin())
         self._spawn(self.keeper.poll(self.settings.epoch_poll))
         self._spawn(self._tidy())
-        self._spawn(Controller(self.lender, self.groups).run())
+        self.workflows = WorkflowProcess(self.lender, self._told)
+        self._spawn(Controller(self.lender, self.groups, more={"workflows": self.workflows.look}).run())
         try:
             self.server = await self.loop.create_server(
                 lambda: ClientSession(self, Startup(self)),
@@ -149,7 +151,22 @@ class Gateway:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if hasattr(self, "gates"):
             await self.gates.close()
+        if hasattr(self, "workflows"):
+            await self.workflows.close()
         await self.servers.close()
+
+    def _told(self) -> dict[str, Any]:
+        """What the process of workflows must know to reach the servers."""
+        nodes = self.keeper.map.groups[GroupId(0)].nodes
+        return {
+            "nodes": [
+                {"id": n.id, "host": n.host, "port": n.port, "database": n.database, "name": n.name} for n in nodes
+            ],
+            "user": self.admin.user,
+            "password": self.admin.password,
+            "tls": self.settings.server_tls,
+            "authority": self.settings.server_ca,
+        }
 
     def groups(self) -> tuple[GroupId, ...]:
         """All groups, ascending."""
