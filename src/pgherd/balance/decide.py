@@ -7,10 +7,11 @@ shards above their limits, then balance between groups, then merges.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from pgherd.balance import sentence
 from pgherd.balance.decision import Action, Decision, Merge, Move, Nothing, Split
-from pgherd.balance.gates import held_back
+from pgherd.balance.gates import Movable, held_back
 from pgherd.balance.memory import Memory, Rest, Round, Subject, subject
 from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings, shards_min
 from pgherd.balance.picture import Picture, ShardPicture
@@ -19,7 +20,13 @@ from pgherd.balance.spread import Spread, drain_move, move_of
 from pgherd.balance.standing import Standing
 from pgherd.catalog.model import GroupId, KeyspaceId, ShardId
 
-BALANCE_PART = 0.25  # a shard of at least this part of a group may be split only to make the groups even
+BIG_PART = 0.5  # of a group's fair part: a shard that is cut before others are moved out of its way
+SMALL_PART = 0.25  # a shard that is cut when nothing can be moved
+HOPELESS: Final = frozenset({"hot_key", "hot_end", "no_point"})
+AGAIN_ROUNDS: Final = 8
+FRUITLESS_MAX: Final = 8  # groups of a round for which nothing can be done, before the search ends
+WAITING: Final = frozenset({"cooling", "window", "busy", "thin_sample", "no_sample"})
+Step = Literal["begun", "waits", "stuck"]
 TO_MERGE_MAX = 4  # moves of one round that only bring neighbours together
 
 
@@ -34,6 +41,9 @@ class _Work:
     left: int  # workflows that may begin yet
     actions: list[Action] = field(default_factory=list[Action])
     nothings: list[Nothing] = field(default_factory=list[Nothing])
+    passed_over: dict[Subject, str] = field(
+        default_factory=dict[Subject, str]
+    )  # told before, and surely still so
 
     @property
     def blocked(self) -> set[GroupId]:
@@ -51,19 +61,22 @@ def decide(picture: Picture, memory: Memory | None = None) -> Round:
     """One round. Pure: the same picture and memory give the same answer."""
     memory = memory or Memory()
     held = frozenset(shard for running in picture.running for shard in running.shards)
-    nowhere: set[GroupId] = set()
-
-    def movable(shard: ShardPicture) -> bool:
-        return shard.id not in held and held_back(picture, shard, "move", nowhere) is None
-
-    spread = Spread(picture, movable)
+    spread = Spread(picture, Movable(picture, held))
     work = _Work(picture, memory, spread, held, picture.rules.workflows_max - len(picture.running))
     _drain(work)
     over = _limits(work)
     uneven, spreading, rest = _even(work)
     cold = _merges(work)
     news, told = _news(work)
-    after = Memory(over=over, cold=cold, uneven=uneven, spreading=spreading, rest=rest, told=told)
+    after = Memory(
+        over=over,
+        cold=cold,
+        uneven=uneven,
+        spreading=spreading,
+        rest=rest,
+        told=told,
+        rounds=memory.rounds + 1,
+    )
     high, low = spread.bounds()
     return Round(
         actions=tuple(work.actions),
@@ -113,9 +126,18 @@ def _limits(work: _Work) -> dict[ShardId, int]:
     counts = _counts(picture, {shard.keyspace for _, shard in excess})
     for _, shard in excess:
         seen = over[shard.id] = work.memory.over.get(shard.id, 0) + 1
-        if shard.id not in work.held:
+        if shard.id not in work.held and not _hopeless(work, shard):
             _limit(work, shard, seen, counts)
     return over
+
+
+def _hopeless(work: _Work, shard: ShardPicture) -> bool:
+    """Whether a split was found to be of no help lately: that is looked at again in one round of `AGAIN_ROUNDS`."""
+    code = work.memory.told.get(("shard", shard.id))
+    if code not in HOPELESS or (work.memory.rounds + shard.id) % AGAIN_ROUNDS == 0:
+        return False
+    work.passed_over["shard", shard.id] = code
+    return True
 
 
 def _counts(picture: Picture, wanted: set[KeyspaceId]) -> dict[KeyspaceId, int]:
@@ -213,14 +235,20 @@ def _even(work: _Work) -> tuple[int, bool, Rest | None]:
     rest = memory.rest
     if rest is not None and _rests(rest, high, low, shape, rules.trigger / 2):
         return uneven, False, rest
-    begun, waits = 0, False
+    begun, fruitless, waits = 0, 0, False
     for source in spread.sources():
-        if work.left <= 0 or source.peak <= 1 or (source.peak <= 1 + rules.settle and not _lacking(spread)):
+        if (
+            work.left <= 0
+            or fruitless > FRUITLESS_MAX
+            or source.peak <= 1
+            or (source.peak <= 1 + rules.settle and not _lacking(spread))
+        ):
             break
         if source.group.id in work.blocked:
             continue
         step = _step(work, source)
         begun += step == "begun"
+        fruitless += step != "begun"
         waits = waits or step == "waits"
     if begun or waits or any(group.id in work.blocked for group in work.picture.groups):
         return uneven, True, None
@@ -236,61 +264,70 @@ def _lacking(spread: Spread) -> bool:
     return bool(targets) and targets[0].peak < 1 - spread.rules.settle
 
 
-def _step(work: _Work, source: Standing) -> str:
-    """What can be done for one group that has too much: "begun", "waits", or "stuck"."""
+def _step(work: _Work, source: Standing) -> Step:
+    """One change for a group that has too much: cut the one shard that is too large to go anywhere, or move what fits elsewhere."""
     spread = work.spread
-    choice = spread.choose(source)
+    tried = _split_largest(work, source, BIG_PART) if source.peak > 1 + spread.rules.trigger else "stuck"
+    if tried != "stuck":
+        return tried
+    choice = spread.choose(source, landing=True)
+    if choice is None and _waits(work, source):
+        return "waits"
+    choice = choice or spread.choose(source)
     if choice is not None:
         work.act(move_of(choice))
         spread.put(choice.shard, choice.target)
         return "begun"
-    if not spread.targets() or source.peak <= 1 + spread.rules.settle:
+    if source.peak <= 1 + spread.rules.trigger:
         return "stuck"
-    later = spread.choose(source, lambda shard: _later(work, shard))
-    if later is not None:
-        why_not = held_back(work.picture, later.shard, "move", work.blocked)
-        if why_not is not None:
-            work.nothings.append(why_not)
-            return "waits"
-    if source.peak > 1 + spread.rules.trigger:
-        return _split_to_balance(work, source)
-    return "stuck"
+    tried = _split_largest(work, source, SMALL_PART)
+    if tried == "stuck":
+        work.nothings.append(_no_gain(source, spread.bounds()[1]))
+    return tried
 
 
-def _later(work: _Work, shard: ShardPicture) -> bool:
-    """Whether a shard may travel as soon as it has cooled down, or its window comes."""
-    settings = work.picture.keyspaces[shard.keyspace].settings
-    return settings.autosplit and settings.automove and shard.id not in work.held
+def _waits(work: _Work, source: Standing) -> bool:
+    """Whether a shard would fit elsewhere as soon as it has cooled down, or its window comes."""
+
+    def later(shard: ShardPicture) -> bool:
+        settings = work.picture.keyspaces[shard.keyspace].settings
+        return settings.autosplit and settings.automove and shard.id not in work.held
+
+    choice = work.spread.choose(source, later, landing=True)
+    why_not = None if choice is None else held_back(work.picture, choice.shard, "move", work.blocked)
+    if why_not is None:
+        return False
+    work.nothings.append(why_not)
+    return True
 
 
-def _split_to_balance(work: _Work, source: Standing) -> str:
-    """No whole shard of this group fits elsewhere: cut its largest one, so that a half does."""
+def _split_largest(work: _Work, source: Standing, least: float) -> Step:
+    """Cut a group's largest shard if it is at least so much of a fair part and fits nowhere whole, so that a half does."""
     what = "load" if source.load >= source.bytes else "bytes"
-    part = (
-        (lambda shard: source.parts(shard)[0]) if what == "load" else (lambda shard: source.parts(shard)[1])
-    )
+    place = 0 if what == "load" else 1
     shards = [shard for shard in work.spread.held[source.group.id].values() if shard.id not in work.held]
-    largest = max(shards, key=lambda shard: (part(shard), -shard.id), default=None)
-    if largest is None or part(largest) < BALANCE_PART:
+    largest = max(shards, key=lambda shard: (source.parts(shard)[place], -shard.id), default=None)
+    if largest is None or source.parts(largest)[place] < least or work.spread.lands(largest, source):
+        return "stuck"
+    if _hopeless(work, largest):
         return "stuck"
     counts = _counts(work.picture, {largest.keyspace})
     why_not = held_back(work.picture, largest, "split", work.blocked) or _too_many(
         work.picture, largest, counts
     )
-    if why_not is not None:
+    if why_not is None:
+        why_not = _try_split(work, largest, what, counts)
+        if isinstance(why_not, Split):
+            return "begun"
+    else:
         work.nothings.append(why_not)
-        return "waits" if why_not.code in ("cooling", "window", "busy") else "stuck"
-    verdict = _try_split(work, largest, what, counts)
-    if isinstance(verdict, Split):
-        return "begun"
-    work.nothings.append(_no_gain(largest, source, work.spread.bounds()[1]))
-    return "waits" if verdict.code in ("thin_sample", "no_sample") else "stuck"
+    return "waits" if why_not.code in WAITING else "stuck"
 
 
-def _no_gain(shard: ShardPicture, source: Standing, low: float) -> Nothing:
+def _no_gain(source: Standing, low: float) -> Nothing:
     text = (
         f"group {source.group.id} carries {source.peak:.2f} times its part, the lowest group {low:.2f}: "
-        f"moving shard {shard.id} there would not improve the balance by 10 %"
+        "moving any of its shards there would not improve the balance by 10 %"
     )
     return Nothing(
         code="no_gain", reason=text, group=source.group.id, figures={"high": source.peak, "low": low}
@@ -333,11 +370,11 @@ def _welcome(work: _Work, move: Move) -> bool:
 
 def _news(work: _Work) -> tuple[tuple[Decision, ...], dict[Subject, str]]:
     """What the log does not know yet: every action, and each reason for doing nothing when it is another one than last time."""
-    told: dict[Subject, str] = {}
+    told: dict[Subject, str] = dict(work.passed_over)
     news: list[Decision] = list(work.actions)
     for nothing in work.nothings:
         about = subject(nothing)
-        if work.memory.told.get(about) != nothing.code and told.get(about) != nothing.code:
+        if nothing.code not in (work.memory.told.get(about), told.get(about)):
             news.append(nothing)
         told[about] = nothing.code
     return tuple(news), told

@@ -36,6 +36,7 @@ class Memory:
     spreading: bool = False
     rest: Rest | None = None
     told: Mapping[Subject, str] = field(default_factory=dict[Subject, str])
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ class KeyspaceSettings:
     shards_min: int = 0
     shards_max: int = 65536
     window: Window | None = None
-    cooldown_s: float = 600.0
+    cooldown_s: float = 300.0
     stay_s: float = 3600.0
     merge_after_s: float = 86400.0
 

@@ -46,6 +46,7 @@ class Spread:
         self.blocked = {group.id for group in picture.groups if group.busy or not group.reachable}
         for running in picture.running:
             self.blocked |= running.groups
+        self._heaviest = max((group.weight for group in picture.groups), default=1.0)
         self._held: dict[GroupId, dict[ShardId, ShardPicture]] | None = None
         self._candidates: dict[GroupId, dict[ShardId, ShardPicture]] = {}
 
@@ -78,9 +79,13 @@ class Spread:
         return [s for s in found if s.group.id not in self.blocked]
 
     def choose(
-        self, source: Standing, allowed: Callable[[ShardPicture], bool] | None = None
+        self,
+        source: Standing,
+        allowed: Callable[[ShardPicture], bool] | None = None,
+        *,
+        landing: bool = False,
     ) -> Choice | None:
-        """The best move away from `source`, if any helps."""
+        """The best move away from `source`, if any helps. `landing`: only such that the target does not become overloaded itself."""
         over = source.peak > 1 + self.rules.settle
         targets = self.targets()
         lowest = [t for t in targets[:TARGETS] if over or t.peak < 1 - self.rules.settle]
@@ -92,9 +97,13 @@ class Spread:
         if not lowest:
             return None
         best: Choice | None = None
+        low = min(target.peak for target in lowest)
         for shard in self._near(source, allowed or self.movable):
+            load, size = source.parts(shard)
+            if low + max(load, size) * source.group.weight / self._heaviest >= source.peak:
+                continue  # it fits nowhere
             for target in lowest:
-                score = self._score(shard, source, target, pull=not over)
+                score = self._score(shard, source, target, pull=not over, landing=landing)
                 if score > 0 and (best is None or (score, -shard.id) > (best.score, -best.shard.id)):
                     best = Choice(shard, source, target, score, not over)
         return best
@@ -118,29 +127,48 @@ class Spread:
                 self._candidates[source.group.id] = kept
         return kept.values()
 
-    def _score(self, shard: ShardPicture, source: Standing, target: Standing, *, pull: bool) -> float:
+    def lands(self, shard: ShardPicture, source: Standing) -> bool:
+        """Whether some group could take the shard and stay below the trigger."""
+        most = 1 + self.rules.trigger
+        for target in self.targets()[:TARGETS]:
+            load, size = target.parts(shard)
+            if (
+                target is not source
+                and shard.bytes <= target.room
+                and max(target.load + load, target.bytes + size) <= most
+            ):
+                return True
+        return False
+
+    def _score(
+        self, shard: ShardPicture, source: Standing, target: Standing, *, pull: bool, landing: bool
+    ) -> float:
         if shard.bytes > target.room:
             return 0.0
         load, size = source.parts(shard)
         load_there, size_there = target.parts(shard)
         after_load, after_bytes = target.load + load_there, target.bytes + size_there
         margin = max(self.rules.gain_min * (source.peak - target.peak), 0.02)
-        if max(after_load, after_bytes) > source.peak - margin:
+        limit = source.peak - margin
+        if landing and limit > 1 + self.rules.trigger:
+            limit = 1 + self.rules.trigger
+        if after_load > limit or after_bytes > limit:
             return 0.0
         if max(source.load - load, source.bytes - size) >= source.peak:
             return 0.0
+        fine = 1 + self.rules.settle  # a part that is not too large may grow up to here
         weight, weight_there = source.group.weight, target.group.weight
         benefit = 0.0
         if pull or source.load > 1:
             benefit += weight * (source.load**2 - (source.load - load) ** 2)
             benefit += weight_there * (target.load**2 - after_load**2)
-        elif after_load > 1:
-            benefit -= weight_there * (after_load**2 - max(1.0, target.load) ** 2)
+        elif after_load > fine:
+            benefit -= weight_there * (after_load**2 - max(fine, target.load) ** 2)
         if pull or source.bytes > 1:
             benefit += weight * (source.bytes**2 - (source.bytes - size) ** 2)
             benefit += weight_there * (target.bytes**2 - after_bytes**2)
-        elif after_bytes > 1:
-            benefit -= weight_there * (after_bytes**2 - max(1.0, target.bytes) ** 2)
+        elif after_bytes > fine:
+            benefit -= weight_there * (after_bytes**2 - max(fine, target.bytes) ** 2)
         return benefit / (shard.bytes + self.rules.move_cost_bytes) if benefit > 1e-9 else 0.0
 
     def better_place(self, shard: ShardPicture, source: Standing) -> Standing | None:
@@ -149,7 +177,7 @@ class Spread:
         best: tuple[float, Standing] | None = None
         for target in self.targets()[:TARGETS]:
             if target is not source and (not pull or target.peak < 1 - self.rules.settle):
-                score = self._score(shard, source, target, pull=pull)
+                score = self._score(shard, source, target, pull=pull, landing=False)
                 if score > 0 and (best is None or score > best[0]):
                     best = score, target
         return best[1] if best else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgherd.balance import sentence
 from pgherd.balance.decide import decide
 from pgherd.balance.decision import Decision, Merge, Nothing
@@ -14,7 +16,7 @@ from pgherd.catalog.model import ShardId
 def explain(picture: Picture, memory: Memory, shard_id: ShardId) -> tuple[Decision, ...]:
     """Everything that a round would say about the shard, or that it is within its limits. Raises KeyError: there is no such shard."""
     shard = {shard.id: shard for shard in picture.shards}[shard_id]
-    made = decide(picture, memory)
+    made = decide(picture, replace(memory, told={}))  # nothing is passed over as known
     found = tuple(
         decision
         for decision in (*made.actions, *made.nothings)
