@@ -17,33 +17,31 @@ import asyncpg
 
 from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
 from pgherd.client import many, statements
+from pgherd.client.again import again, missed, stands
 from pgherd.client.branches import Gates, KeepersLender, Lender, Slots
 from pgherd.client.cursor import Cursor
 from pgherd.client.follow import Follow
 from pgherd.client.held import Held
 from pgherd.client.link import AsyncpgLink, PythonParams
-from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
 from pgherd.client.maps import MapKeeper
-from pgherd.client.near import Near, Reading, elsewhere
+from pgherd.client.near import Near, Reading
 from pgherd.client.options import Codec, Options
 from pgherd.client.origins import Origins, zero
-from pgherd.client.pool import GroupPool, NoneFree
+from pgherd.client.pool import GroupPool
 from pgherd.client.prepared import PreparedQuery
 from pgherd.client.queries import Queries, Record, Want, raise_for_user
 from pgherd.client.routes import Lent, Route, route_for
+from pgherd.client.session import Session
 from pgherd.client.transaction import Transaction
 from pgherd.engine.execute import execute
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
-from pgherd.engine.stale import is_stale, surely_stale
-from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.errors import GroupDown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
 from pgherd.topology.freshness import STRONG, Freshness
 from pgherd.transaction import recovery
 
 T = TypeVar("T")
-READ_ONLY = "25006"  # what a standby answers to a write
-ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
 
 
 class Database(Queries):
@@ -131,7 +129,7 @@ class Database(Queries):
 
     # ---- the short way ---------------------------------------------------------------------------------
 
-    def _lend(self, query: str, args: Sequence[Any]) -> Lent | None:
+    def lend(self, query: str, args: Sequence[Any]) -> Lent | None:
         """An idle connection of the right group with the statement prepared, if all of that is at hand."""
         route = self.routes.get(query)
         if route is None:
@@ -162,14 +160,14 @@ class Database(Queries):
         self, query: str, *args: Any, timeout: float | None = None, read: str | Freshness | None = None
     ) -> list[Record]:
         """All rows. `read`: how fresh they must be, if not as the database object's own option says."""
-        lent = self._lend(query, args) if read is None else self._near(query, args, read)
+        lent = self.lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
                 found = (await lent[1].bound(lent[2], args, 0, timeout))[0]
-                if lent[1].sure or await self._stands(lent):
+                if lent[1].sure or await stands(self, lent):
                     return found
             except Exception as error:
-                read = await self._missed(error, lent) or read
+                read = await missed(self, error, lent) or read
             finally:
                 lent[0].give(lent[1])
         return (await self._query(query, args, "rows", timeout, read)).rows
@@ -178,14 +176,14 @@ class Database(Queries):
         self, query: str, *args: Any, timeout: float | None = None, read: str | Freshness | None = None
     ) -> Record | None:
         """The first row, or None."""
-        lent = self._lend(query, args) if read is None else self._near(query, args, read)
+        lent = self.lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
                 found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
-                if lent[1].sure or await self._stands(lent):
+                if lent[1].sure or await stands(self, lent):
                     return found[0] if found else None
             except Exception as error:
-                read = await self._missed(error, lent) or read
+                read = await missed(self, error, lent) or read
             finally:
                 lent[0].give(lent[1])
         rows = (await self._query(query, args, "row", timeout, read)).rows
@@ -200,14 +198,14 @@ class Database(Queries):
         read: str | Freshness | None = None,
     ) -> Any:
         """One value of the first row, or None if there is no row."""
-        lent = self._lend(query, args) if read is None else self._near(query, args, read)
+        lent = self.lend(query, args) if read is None else self._near(query, args, read)
         if lent is not None:
             try:
                 found = (await lent[1].bound(lent[2], args, 1, timeout))[0]
-                if lent[1].sure or await self._stands(lent):
+                if lent[1].sure or await stands(self, lent):
                     return found[0][column] if found else None
             except Exception as error:
-                read = await self._missed(error, lent) or read
+                read = await missed(self, error, lent) or read
             finally:
                 lent[0].give(lent[1])
         rows = (await self._query(query, args, "row", timeout, read)).rows
@@ -215,14 +213,14 @@ class Database(Queries):
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """The command tag. Without arguments `query` may hold several statements; they run as one transaction."""
-        lent = self._lend(query, args)
+        lent = self.lend(query, args)
         if lent is not None:
             try:
                 tag = (await lent[1].bound(lent[2], args, 0, timeout))[1]
-                if lent[1].sure or await self._stands(lent):
+                if lent[1].sure or await stands(self, lent):
                     return "" if tag is None else tag.decode()
             except Exception as error:
-                await self._missed(error, lent)
+                await missed(self, error, lent)
             finally:
                 lent[0].give(lent[1])
         return await super().execute(query, *args, timeout=timeout)
@@ -230,41 +228,7 @@ class Database(Queries):
     def _near(self, query: str, args: Sequence[Any], read: str | Freshness) -> Lent | None:
         """As `_lend`, for a read that says how fresh it must be."""
         reading = self.near.reading(read)
-        return (
-            self._lend(query, args) if reading.freshness == STRONG else self.near.lend(query, args, reading)
-        )
-
-    async def _stands(self, lent: Lent) -> bool:
-        """Whether an answer counts that came while nobody was known to be primary; if not, it is asked again the long way."""
-        pool, held, _, route = lent
-        if held.doubted:
-            raise doubtful(pool.group)
-        return route.write or await pool.stands(held)
-
-    async def _missed(self, error: Exception, lent: Lent) -> Freshness | None:
-        """Return if the statement may be sent again the long way (and how fresh, if not as before), else raise what the
-        caller should see."""
-        pool, held, _, route = lent
-        replica = None if pool.watched else STRONG
-        if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
-            await held.reread()
-            return None
-        if isinstance(error, ENDED) or (isinstance(error, LOST) and held.lost):
-            held.dirty = True
-            self.follow.suspect(pool.group)
-            if route.write and not (isinstance(error, UNSENT) or (self.follow.watching and undone(error))):
-                raise unknown(pool.group) from error
-            return replica
-        if isinstance(error, asyncpg.PostgresError):
-            told = statements.as_server_error(error)
-            if is_stale(told):
-                await self.refresh()
-                return replica
-            if pool.watched and told.code == READ_ONLY:
-                return None  # a standby by now, perhaps
-            if not pool.watched and self.follow.watching and not route.write and elsewhere(told):
-                return STRONG
-        raise error
+        return self.lend(query, args) if reading.freshness == STRONG else self.near.lend(query, args, reading)
 
     # ---- the long way ------------------------------------------------------------------------------------
 
@@ -274,35 +238,44 @@ class Database(Queries):
         args: Sequence[Any],
         want: Want,
         timeout: float | None,
-        read: str | Freshness | Reading | None = None,
+        read: str | Freshness | None = None,
     ) -> Part:
         if timeout is None and (inside := self.active) is not None:
             return await inside.query(query, args, want)
+        return await self.query(query, args, want, timeout, self.near.reading(read))
+
+    async def query(
+        self, query: str, args: Sequence[Any], want: Want, timeout: float | None, reading: Reading
+    ) -> Part:
+        """One statement, in the task's transaction or as one of its own; then for the session of `reading`, as fresh as it says."""
         async with asyncio.timeout(timeout):
             transaction = self.active
             if transaction is not None:
                 return await transaction.query(query, args, want)
-            reading = read if isinstance(read, Reading) else self.near.reading(read)
-            return await self._again(lambda: self._autocommit(query, args, want, reading))
+            return await again(self, lambda: self._autocommit(query, args, want, reading))
 
     async def _script(self, query: str, timeout: float | None) -> str:
         async with asyncio.timeout(timeout):
             transaction = self.active
             if transaction is not None:
                 return await transaction.script(query)
-            planned = await self._again(lambda: self._plan_all(query))
+            planned = await again(self, lambda: self._plan_all(query))
             if len(planned) == 1:
                 return (
-                    await self._again(lambda: self._autocommit(query, (), "tag", self.near.reading(STRONG)))
+                    await again(self, lambda: self._autocommit(query, (), "tag", self.near.reading(STRONG)))
                 ).tag
-            return await self._again(lambda: self._together(query))
+            return await again(self, lambda: self._together(query))
 
     async def _many(self, query: str, args: Iterable[Sequence[Any]], timeout: float | None) -> None:
         async with asyncio.timeout(timeout):
             lists = list(args)
-            await self._again(lambda: many.execute_many(self, query, lists))
+            await again(self, lambda: many.execute_many(self, query, lists))
 
     async def _copy(self, job: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        return await self.copy(job, timeout)
+
+    async def copy(self, job: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        """Run a COPY in the task's transaction, or in one of its own."""
         async with asyncio.timeout(timeout):
             transaction = self.active
             if transaction is not None:
@@ -327,38 +300,6 @@ class Database(Queries):
         transaction = self.current.get()
         return transaction if transaction is not None and transaction.open else None
 
-    async def _again(self, job: Callable[[], Any]) -> Any:
-        """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old, and while a group that it
-        needs fails over."""
-        deadline = asyncio.get_running_loop().time() + self.options.failover_wait
-        stale = down = 0
-        while True:
-            epoch = self.map.epoch
-            try:
-                return await job()
-            except PgherdError as error:
-                if self._fails_over(error):
-                    down += 1
-                    late = asyncio.get_running_loop().time() >= deadline
-                    if late or (not isinstance(error, GroupDown) and down > ATTEMPTS):
-                        raise_for_user(error)
-                    self.follow.suspect()
-                    await asyncio.sleep(min(0.02 * 2**down, 0.25))
-                    continue
-                stale += 1
-                if stale == ATTEMPTS or not is_stale(error):
-                    raise_for_user(error)
-                if not await self.maps.check(epoch):
-                    if not surely_stale(error):
-                        raise_for_user(error)
-                    await asyncio.sleep(0.01 * 2**stale)  # a change is on its way to the groups
-
-    def _fails_over(self, error: PgherdError) -> bool:
-        """Whether nothing was done because a group has, or will have, another primary."""
-        if not self.follow.watching or isinstance(error, NoneFree):
-            return False
-        return isinstance(error, GroupDown) or (isinstance(error, ServerError) and error.code == READ_ONLY)
-
     async def _plan_all(self, query: str) -> Any:
         return self.plans.get_all(query, self.options.path)
 
@@ -377,13 +318,21 @@ class Database(Queries):
             found = await self.near.read(plan, query, args, want, reading)
             if found is not None:
                 return found
-        if isinstance(plan, Single | OneGroup):
-            found = await statements.straight(self, plan, query, args, want)
-            if found is not None:
-                return found
-        elif not plan.in_transaction:
-            return await statements.everywhere(self, plan)
-        return await self.distributed(plan, args)
+        if isinstance(plan, Call) and plan.name == "session_token":
+            text = await reading.marks.token()
+            return await statements.on_group(
+                self, self.anywhere(), "SELECT $1::text AS session_token", (text,), want, write=False
+            )
+        try:
+            if isinstance(plan, Single | OneGroup):
+                found = await statements.straight(self, plan, query, args, want)
+                if found is not None:
+                    return found
+            elif not plan.in_transaction:
+                return await statements.everywhere(self, plan)
+            return await self.distributed(plan, args)
+        finally:
+            reading.marks.used(self.pools)
 
     def remember(self, query: str, plan: Single) -> None:
         """Let the next execution of `query` take the short way."""
@@ -437,13 +386,15 @@ class Database(Queries):
         isolation: str | None = None,
         readonly: bool = False,
         deferrable: bool = False,
-        read: str | Freshness | Reading | None = None,
+        read: str | Freshness | None = None,
+        session: Reading | None = None,
     ) -> Transaction:
         """`async with db.transaction() as tx:`; inside another one of the same task it is a savepoint.
 
         `read`: how fresh, for one that is `readonly`: then replicas may answer it, each group at a moment of its own.
+        `session`: a `Session` hands itself in here.
         """
-        reading = read if isinstance(read, Reading) else self.near.reading(read)
+        reading = session or self.near.reading(read)
         if not readonly and read is not None and reading.freshness != STRONG:
             raise ValueError("read= needs readonly=True")
         near = readonly and reading.freshness != STRONG and self.follow.watching
@@ -455,6 +406,17 @@ class Database(Queries):
             parent=self.active,
             reading=reading if near else None,
         )
+
+    def session(self, token: str | None = None, *, read: str | Freshness | None = None) -> Session:
+        """A session of its own among all that share this object: `async with db.session() as s:`. See `Session`.
+
+        `token`: begin where the session that made it was. Raises BadToken.
+        """
+        return Session(self, token, read)
+
+    async def session_token(self) -> str:
+        """What this object as one session has seen, for another one to begin with. Raises GroupDown."""
+        return await self.near.marks.token()
 
     async def outcome(self, transaction_id: str) -> str | None:
         """'committed' (and every later read sees it), 'aborted' for good, or 'in progress'; None: too old to tell.

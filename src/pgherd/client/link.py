@@ -112,7 +112,10 @@ class AsyncpgLink:
         head, last = _cut(sql)
         async with self._lock:
             try:
-                return await self._first(lambda: self._run(head, last))
+                rows = await self._first(lambda: self._run(head, last))
+                if not self.held.sure:
+                    await self._certain()
+                return rows
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
 
@@ -174,9 +177,7 @@ class AsyncpgLink:
         connection: Any = self.held.connection
         try:
             await connection.execute(sql)
-            if self.held.doubted:  # a COMMIT or PREPARE of whose replication nothing is known
-                connection.terminate()
-                raise doubtful(self._group)
+            self._trusted_commit()
         except asyncio.CancelledError:
             # asyncpg is about to cancel on the server what is cancelled here: a cancel during a commit would make it look
             # committed. Its task has not begun yet, as this one was woken in the same turn of the loop.
@@ -184,6 +185,12 @@ class AsyncpgLink:
             for task in connection._cancellations:
                 task.cancel()
             raise
+
+    def _trusted_commit(self) -> None:
+        """Raises OutcomeUnknown after a commit of whose replication nothing is known."""
+        if self.held.doubted:
+            self.held.connection.terminate()
+            raise doubtful(self._group)
 
     async def part(self, sql: str, params: Params) -> Part:
         """One statement; rows are asyncpg's records."""
@@ -213,7 +220,9 @@ class AsyncpgLink:
         return Part(rows=rows, tag=statement.get_statusmsg())
 
     async def _certain(self) -> None:
-        """What was read counts only if its node was the primary: wait until that is known. Raises GroupDown if it was not."""
+        """What was read counts only if its node was the primary: wait until that is known. Raises GroupDown if it was not, and
+        OutcomeUnknown if something was committed that may not last."""
+        self._trusted_commit()
         if not await self.pool.stands(self.held):
             raise GroupDown(f"group {self._group} has another primary")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from pgherd.catalog.model import GroupId
-from pgherd.errors import OutcomeUnknown
+from pgherd.errors import GroupDown, OutcomeUnknown, PgherdError, ServerError, SnapshotBusy, StaleMap
 
 UNSENT = (
     asyncpg.InterfaceError,
@@ -46,3 +46,22 @@ def doubtful(group: GroupId) -> OutcomeUnknown:
         f"group {group} committed, but the wait for its standby was cancelled: a failover may still undo it",
         hint="Look again later before you rely on it or repeat it.",
     )
+
+
+def overtaken(error: BaseException) -> Exception:
+    """What an open transaction gets when its group has another primary: asyncpg's own class for "run it again"."""
+    fields = {
+        "S": "ERROR",
+        "V": "ERROR",
+        "C": "40001",
+        "M": f"could not finish the transaction: {error}",
+        "H": "Nothing of it was committed: run the transaction again.",
+    }
+    return asyncpg.PostgresError.new(fields)
+
+
+def elsewhere(error: PgherdError) -> bool:
+    """Whether the primary may do better: all but errors in the data and the user's own bounds."""
+    if isinstance(error, ServerError):
+        return error.code[:2] not in ("22", "23") and error.code != "57014"
+    return isinstance(error, GroupDown | StaleMap | SnapshotBusy)

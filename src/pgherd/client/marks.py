@@ -31,7 +31,12 @@ class Marks:
         self._last: dict[GroupId, tuple[GroupPool, int]] = {}
 
     def used(self, groups: Iterable[GroupId]) -> None:
-        """The session wrote in these groups, or read on their primaries."""
+        """The session wrote in these groups, or read on their primaries. (The shared one's pools know that.)"""
+        if not self._shared:
+            self.saw_primaries(groups)
+
+    def saw_primaries(self, groups: Iterable[GroupId]) -> None:
+        """The session saw what these groups' primaries hold, through whatever connections."""
         for group in groups:
             self._positions.wrote(group)
 

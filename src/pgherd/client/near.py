@@ -10,13 +10,15 @@ import asyncpg
 
 from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.client import statements
+from pgherd.client.again import missed, stands
 from pgherd.client.link import AsyncpgLink
+from pgherd.client.losses import elsewhere
 from pgherd.client.marks import Marks
 from pgherd.client.pool import GroupPool
 from pgherd.client.queries import Want
 from pgherd.client.routes import Lent, Route
 from pgherd.engine.link import Link, Part
-from pgherd.errors import GroupDown, PgherdError, ServerError, SnapshotBusy, StaleMap
+from pgherd.errors import GroupDown, PgherdError
 from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Single
 from pgherd.topology import clock
 from pgherd.topology.choose import Choice
@@ -74,10 +76,10 @@ class Reading:
 
     def answered(self, pool: GroupPool) -> None:
         """A read was answered from `pool`."""
-        if pool.watched:
-            self.marks.used((pool.group,))
-        else:
+        if pool.replica:
             self.marks.answered(pool)
+        else:
+            self.marks.used((pool.group,))
 
 
 class Near:
@@ -128,6 +130,23 @@ class Near:
             return None
         return pool, held, statement, route
 
+    async def quickly(
+        self, lent: Lent, args: Sequence[Any], limit: int, timeout: float | None, marks: Marks
+    ) -> tuple[list[Any], bytes | None, bool] | None:
+        """Run what `lend` found, for one session: rows and tag. None: it has to go the long way."""
+        pool, held, statement, _ = lent
+        try:
+            found = await held.bound(statement, args, limit, timeout)
+            if held.sure or await stands(self._db, lent):
+                return found
+        except Exception as error:
+            await missed(self._db, error, lent)
+        finally:
+            pool.give(held)
+            if not pool.replica:
+                marks.used((pool.group,))
+        return None
+
     # ---- the long way ------------------------------------------------------------------------------------
 
     async def read(
@@ -140,7 +159,10 @@ class Near:
             if isinstance(plan, Single | OneGroup):
                 return await self._one(plan, query, args, want, reading)
             if isinstance(plan, Gather | Federated):
-                return await self._db.distributed(plan, args, reading)
+                part = await self._db.distributed(plan, args, reading)
+                if isinstance(plan, Federated):
+                    reading.marks.saw_primaries(plan.reads)
+                return part
         except PgherdError as error:
             if not elsewhere(error):
                 raise
@@ -153,7 +175,7 @@ class Near:
         if place is None:
             return None
         pool = await reading.pool(place[0])
-        if pool.watched:
+        if not pool.replica:
             return None
         held = await pool.wait()
         try:
@@ -185,7 +207,9 @@ class Near:
             if pool is not None:
                 self._drop(pool)
             options = self._db.options
-            pool = GroupPool(node, self._db.connect, size=options.max_size, wait_max=options.wait_max)
+            pool = GroupPool(
+                node, self._db.connect, size=options.max_size, wait_max=options.wait_max, replica=True
+            )
             self._replicas[node.id] = pool
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
@@ -245,10 +269,3 @@ class NearLender:
             link.held.dirty = True
         self._reading.answered(link.pool)
         link.pool.give(link.held)
-
-
-def elsewhere(error: PgherdError) -> bool:
-    """Whether the primary may do better: all but errors in the data and the user's own bounds."""
-    if isinstance(error, ServerError):
-        return error.code[:2] not in ("22", "23") and error.code != "57014"
-    return isinstance(error, GroupDown | StaleMap | SnapshotBusy)

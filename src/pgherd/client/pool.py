@@ -22,6 +22,7 @@ from pgherd.errors import GroupDown
 from pgherd.topology import clock
 from pgherd.topology.watch import Watch
 
+RECONNECT_S = 0.05
 Connector = Callable[[Node], Awaitable["asyncpg.Connection"]]
 
 
@@ -37,6 +38,7 @@ class GroupPool:
         "_connect",
         "_generation",
         "_open",
+        "_unreached_since",
         "_waiters",
         "_watch",
         "aside",
@@ -45,6 +47,7 @@ class GroupPool:
         "group",
         "idle",
         "node",
+        "replica",
         "shut",
         "size",
         "touched",
@@ -52,10 +55,18 @@ class GroupPool:
     )
 
     def __init__(
-        self, node: Node, connect: Connector, *, size: int, wait_max: float, watch: Watch | None = None
+        self,
+        node: Node,
+        connect: Connector,
+        *,
+        size: int,
+        wait_max: float,
+        watch: Watch | None = None,
+        replica: bool = False,
     ) -> None:
         self.group: GroupId = node.group
         self.node = node
+        self.replica = replica
         self.size = size
         self.wait_max = wait_max
         self.shut = watch is not None  # the watch opens the door
@@ -70,6 +81,7 @@ class GroupPool:
         self._all: set[Held] = set()
         self._open = 0
         self._waiters: deque[asyncio.Future[Held | None]] = deque()
+        self._unreached_since = 0.0  # no connection could be made since then; 0: one could
 
     # ---- lending -------------------------------------------------------------------------------------------
 
@@ -120,9 +132,14 @@ class GroupPool:
         self._open += 1
         try:
             held = Held(await self._connect(node), self._generation)
+        except GroupDown as error:
+            self._gone()
+            await self._unreached(error)
+            return None
         except BaseException:
             self._gone()
             raise
+        self._unreached_since = 0.0
         self._all.add(held)
         held.connection.add_log_listener(held.noticed)
         if (through or not self.shut) and node is self.node and not self.closed:
@@ -132,6 +149,15 @@ class GroupPool:
         held.dirty = node is not self.node
         self.give(held)
         return None
+
+    async def _unreached(self, error: GroupDown) -> None:
+        """Wait a little where a failover may explain that no connection could be made; else raise `error`."""
+        now = clock.now()
+        self._unreached_since = self._unreached_since or now
+        if self._watch is None or now - self._unreached_since > self._watch.settings.failover_wait_s:
+            raise error
+        self._watch.suspect(self.group)
+        await asyncio.sleep(RECONNECT_S)
 
     async def _next_given(self) -> Held | None:
         waiter: asyncio.Future[Held | None] = asyncio.get_running_loop().create_future()
@@ -208,6 +234,7 @@ class GroupPool:
         if node != self.node:
             self.leave()
         self.node = node
+        self._unreached_since = 0.0
         for held in self._all:
             held.sure = not held.dirty
         self.shut = False

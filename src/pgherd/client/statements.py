@@ -142,7 +142,12 @@ async def on_held(held: Held, text: str, args: Sequence[Any], want: Want) -> Par
     if want == "tag" and not args:
         return Part(rows=[], tag=await held.connection.execute(text))
     for last in (False, True):
-        statement = await held.prepared(text)
+        try:
+            statement = await held.prepared(text)
+        except LOST as error:
+            if not held.lost:
+                raise
+            raise asyncpg.InterfaceError("the connection was lost before the statement was sent") from error
         try:
             if want == "row":
                 row = await statement.fetchrow(*args)

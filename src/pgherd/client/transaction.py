@@ -16,8 +16,10 @@ import asyncpg
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
+from pgherd.client.again import fails_over
 from pgherd.client.cursor import Cursor
 from pgherd.client.link import AsyncpgLink, PythonParams
+from pgherd.client.losses import overtaken
 from pgherd.client.near import Reading
 from pgherd.client.queries import Queries, Want, raise_for_user
 from pgherd.engine.execute import execute
@@ -62,8 +64,9 @@ class Transaction(Queries):
         self.parent = parent
         self.root: Transaction = parent.root if parent is not None else self
         self.open = False
-        self._readonly = readonly
+        self.read_only = readonly
         self._reading = reading
+        self.near = reading is not None  # it reads on replicas
         self._deferrable = deferrable
         self._name = ""
         # of the root only
@@ -105,7 +108,7 @@ class Transaction(Queries):
         self._coordinator = branches.begin(
             self.db,
             isolation=self.isolation,
-            readonly=self._readonly,
+            readonly=self.read_only,
             deferrable=self._deferrable,
             explicit=explicit,
             reading=self._reading,
@@ -124,6 +127,8 @@ class Transaction(Queries):
             else:
                 await self._commit()
         except PgherdError as error:
+            if fails_over(self.db, error):
+                raise overtaken(error) from error
             raise_for_user(error)
         if self.parent is None and self._changes_map:
             await self.db.refresh()
@@ -196,7 +201,15 @@ class Transaction(Queries):
             path=self.db.options.path,
             notice=started.notice,
             progress=started.progress,
+            renew=self._renewed,
         )
+
+    async def _renewed(self) -> ClusterMap:
+        """The map as it is now, in the middle of a statement that has done nothing yet."""
+        await self.db.refresh()
+        if self.root._map is not None:
+            await self._own_map()
+        return self.root._map or self.db.map
 
     async def _query(self, query: str, args: Sequence[Any], want: Want, timeout: float | None) -> Part:
         if timeout is None:
@@ -308,6 +321,8 @@ class Transaction(Queries):
                     ) from error
                 if isinstance(error, ServerError) and error.code == "57014" and told.get("C") == "40P01":
                     raise asyncpg.DeadlockDetectedError("deadlock detected") from error.__cause__
+                if fails_over(self.db, error, writing=not self.root.read_only):
+                    raise overtaken(error) from error
                 raise_for_user(error)
             except BaseException:
                 started.failed = True

@@ -1,0 +1,98 @@
+"""Whether an answer counts, and whether a statement that failed is sent again. Nothing here sends anything twice that may have been done.
+
+What may be sent again: reads; what was surely not done (see `losses`); and whatever runs in a transaction of its own and failed
+before its commit, as then nothing is left of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from pgherd.client import statements
+from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, elsewhere, undone, unknown
+from pgherd.client.pool import NoneFree
+from pgherd.client.queries import raise_for_user
+from pgherd.client.routes import Lent
+from pgherd.engine.stale import is_stale, surely_stale
+from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.topology.freshness import STRONG, Freshness
+
+if TYPE_CHECKING:
+    from pgherd.client.database import Database
+
+READ_ONLY = "25006"  # what a standby answers to a write
+ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
+
+
+async def stands(db: Database, lent: Lent) -> bool:
+    """Whether an answer counts that came while nobody was known to be primary; if not, it is asked again the long way."""
+    pool, held, _, route = lent
+    if held.doubted:
+        raise doubtful(pool.group)
+    return route.write or await pool.stands(held)
+
+
+async def missed(db: Database, error: Exception, lent: Lent) -> Freshness | None:
+    """Return if the statement may be sent again the long way (and how fresh, if not as before), else raise what the
+    caller should see."""
+    pool, held, _, route = lent
+    replica = STRONG if pool.replica else None
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        await held.reread()
+        return None
+    if isinstance(error, ENDED) or (isinstance(error, LOST) and held.lost):
+        held.dirty = True
+        db.follow.suspect(pool.group)
+        if route.write and not (isinstance(error, UNSENT) or (db.follow.watching and undone(error))):
+            raise unknown(pool.group) from error
+        return replica
+    if isinstance(error, asyncpg.PostgresError):
+        told = statements.as_server_error(error)
+        if is_stale(told):
+            await db.refresh()
+            return replica
+        if told.code == READ_ONLY and db.follow.watching:
+            return None  # a standby by now, perhaps
+        if pool.replica and elsewhere(told):
+            return STRONG
+    raise error
+
+
+async def again(db: Database, job: Callable[[], Any]) -> Any:
+    """Run `job` (autocommit: a failure leaves nothing behind), once more whenever the map was old, and while a group that it
+    needs fails over."""
+    deadline = asyncio.get_running_loop().time() + db.options.failover_wait
+    stale = down = 0
+    while True:
+        epoch = db.map.epoch
+        try:
+            return await job()
+        except PgherdError as error:
+            if fails_over(db, error):
+                down += 1
+                late = asyncio.get_running_loop().time() >= deadline
+                if late or (not isinstance(error, GroupDown) and down > ATTEMPTS):
+                    raise_for_user(error)
+                await asyncio.sleep(min(0.02 * 2**down, 0.25))
+                continue
+            stale += 1
+            if stale == ATTEMPTS or not is_stale(error):
+                raise_for_user(error)
+            if not await db.maps.check(epoch):
+                if not surely_stale(error):
+                    raise_for_user(error)
+                await asyncio.sleep(0.01 * 2**stale)  # a change is on its way to the groups
+
+
+def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> bool:
+    """Whether nothing was done because a group has, or may have, another primary. `writing`: a write was allowed."""
+    if not db.follow.watching or isinstance(error, NoneFree):
+        return False
+    refused = writing and isinstance(error, ServerError) and error.code == READ_ONLY
+    if refused or isinstance(error, GroupDown):
+        db.follow.suspect()
+    return refused or isinstance(error, GroupDown)
