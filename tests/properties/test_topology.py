@@ -27,7 +27,8 @@ _STEPS: dict[tuple[Any, ...], int] = {
     **{("replay", number, count): 2 for number in range(4) for count in (1, 9)},
     ("renew",): 12,
     ("cut off",): 1,
-    ("fail over",): 2,
+    ("fail over",): 1,
+    ("take over",): 1,
     **{("rejoin", number): 1 for number in range(4)},
     ("session",): 6,
 }  # fmt: skip
@@ -63,6 +64,8 @@ def take(world: World, step: tuple[Any, ...]) -> None:
             world.leader.cut_off = True
         case ("fail over",):
             world.fail_over()
+        case ("take over",):
+            world.take_over()
         case ("rejoin", number):
             world.rejoin(world.servers[number])
 

@@ -141,6 +141,12 @@ class World:
         if new.log[: len(self.sync.log)] != self.sync.log:
             self._rewind(self.sync)
 
+    def take_over(self) -> None:
+        """The leader is cut off, and replaced in the very moment in which that is allowed."""
+        self.leader.cut_off = True
+        self.now = max(self.now, self.leader.lease_until)
+        self.fail_over()
+
     def rejoin(self, server: Server) -> None:
         """A former primary, or a standby that branched off, comes back as a standby of the leader."""
         if server is not self.leader:
