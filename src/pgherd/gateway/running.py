@@ -26,6 +26,7 @@ from pgherd.engine.work import Work
 from pgherd.errors import (
     AbortedTransaction,
     ConnectionLost,
+    NeedsPrimary,
     PgherdError,
     ServerError,
     StaleMap,
@@ -51,6 +52,7 @@ from pgherd.plan.plans import (
     Single,
 )
 from pgherd.sql.parse import parse
+from pgherd.topology.freshness import STRONG
 
 if TYPE_CHECKING:
     from pgherd.gateway.session import ClientSession
@@ -114,6 +116,15 @@ class Runner:
             )
         fresh = session.tx is None
         session.tainted = prepared.taints or (session.tainted and not fresh)
+        self._choose_near(prepared.plan, fresh=fresh)
+        try:
+            await self._repeatedly(prepared, params, mode, fresh=fresh)
+        finally:
+            session.near = False
+
+    async def _repeatedly(self, prepared: Prepared, params: BoundParams, mode: Mode, *, fresh: bool) -> None:
+        """Run a statement, again if what hindered it is past and nothing of it was done."""
+        session = self.session
         await self._settled(prepared.plan)
         if not fresh and not _rolls_back(prepared.plan):
             await session.steady()
@@ -121,22 +132,61 @@ class Runner:
             prepared = await self.prepare(prepared.sql, prepared.oids)
         deadline = session.loop.time() + session.gateway.settings.failover_wait
         left = RETRIES
+        before = frozenset() if session.tx is None else frozenset(session.tx.branches)
         while True:
             try:
                 await self._once(prepared, params, mode)
                 return
             except (ServerError, StaleMap) as error:
-                if not (left and fresh and is_stale(error)) or getattr(error, "partial", False):
+                near = session.near and getattr(error, "code", "") != "57014"  # the primary shall say
+                stale = left > 0 and is_stale(error)
+                if not (stale or (fresh and near)) or error.partial:
                     raise
-                await self.abort_implicit()
-                await self._renew(error)
-                left -= 1
+                if fresh:
+                    await self.abort_implicit()
+                elif not await self._forget(prepared.plan, before):
+                    raise
+                if not near:
+                    await self._renew(error)
+                    left -= 1
+                session.near = False
             except ConnectionLost as lost:  # of a server that surely did nothing that lasts
                 if not (fresh and lost.watched) or lost.partial or session.loop.time() > deadline:
                     raise
                 await self.abort_implicit()
-                await asyncio.sleep(AGAIN_S)
+                if not session.near:
+                    await asyncio.sleep(AGAIN_S)
+                session.near = False
             prepared = await self.prepare(prepared.sql, prepared.oids)
+
+    def _choose_near(self, plan: Plan, *, fresh: bool) -> None:
+        """Whether this statement may be answered by a replica. Raises NeedsPrimary for what must not run on the one at hand."""
+        session = self.session
+        once, session.primary_once = session.primary_once, False
+        session.near = False
+        if session.reading is None:
+            return
+        if fresh:
+            session.near = plan.replica and not (once or session.pinned or session.isolation_set)
+        elif session.near_tx and session.tx is not None:
+            session.near = plan.replica
+            on_replica = any(getattr(b.link, "replica", False) for b in session.tx.branches.values())
+            if on_replica and (plan.write or plan.pin):
+                raise NeedsPrimary(
+                    "this statement may do more than read, and the transaction is on a replica"
+                )
+
+    async def _forget(self, plan: Plan, before: frozenset[GroupId]) -> bool:
+        """Undo what a statement with an old map did in a transaction, if that was all in branches of its own; answers whether it was.
+
+        Then it can be sent again, elsewhere: nobody has seen anything of it.
+        """
+        tx = self.session.tx
+        new = frozenset() if tx is None else frozenset(tx.branches) - before
+        alone = isinstance(plan, Single) and len(new) == 1
+        if tx is None or tx.isolation != "read committed" or tx.failed or (before and not alone):
+            return False
+        return await tx.forget(new)
 
     async def _settled(self, plan: Plan) -> None:
         """Wait while the map is being changed: a statement that meets its table half way would find it empty.
@@ -174,6 +224,8 @@ class Runner:
                 await self._copied(plan, mode)
             case Empty():
                 self.session.write(b"I\x00\x00\x00\x04")
+            case Call() if plan.name == "session_token":
+                await self.controls.variables.session_token(plan, mode)
             case _:
                 handler = self.controls.handler(plan)
                 if handler is not None:
@@ -235,6 +287,7 @@ class Runner:
             params=params,
             prefer=None if gateway.watch.primary(GroupId(0)) is not None else gateway.any_group(),
             path=self.session.plans.path if self.session.plans is not None else ("public",),
+            node=self._node,
             notice=self.session.notice_text,
             progress=self.session.progress,
             renew=self._renewed,
@@ -247,6 +300,20 @@ class Runner:
         if session.local_map is not None and session.tx is not None:
             await self._own_map(session.tx)
         return session.local_map or session.gateway.keeper.map
+
+    def _node(self, group: GroupId, plan: Plan) -> str | None:
+        """Which node of a managed group would carry out a plan now, and why."""
+        session, watch = self.session, self.session.gateway.watch
+        if not watch.managed(group):
+            return None
+        inside = session.tx is not None and not session.implicit and not session.near_tx
+        near = plan.replica and session.reading is not None and not (inside or session.pinned)
+        freshness = session.reading if near and session.reading is not None else STRONG
+        choice = watch.choose(group, freshness, session.seen.positions if session.seen is not None else None)
+        if choice.node is None:
+            return choice.why
+        why = choice.why if near or plan.replica else "writes and what may do more than read need the primary"
+        return f"{choice.node.name or choice.node.id} ({choice.role}, {choice.node.host}:{choice.node.port}), {why}"
 
     # ---- relayed ---------------------------------------------------------------------------------------
 
@@ -442,6 +509,8 @@ class Runner:
             self.transaction(mode) as tx,
             tx.federated(self.session.gateway.spread(plan.groups), plan.reads) as link,
         ):
+            if self.session.seen is not None:  # the other groups' rows come from their primaries
+                self.session.seen.primary(group for group in plan.reads if group != link.group)
             await steady(link, plan.sql)
             await self.relay(link, plan.sql, params, mode)
 

@@ -7,6 +7,7 @@ decoding more than the shard key. Whatever it does not know at a glance goes to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
 from typing import Any
@@ -282,7 +283,10 @@ class ClientSession(TransactionState):
         if tx is None:
             if self.pinned:
                 return None
-            link = self.gateway.backends.pool(group, self.credentials).take_nowait(self.state)
+            if self.reading is not None:
+                link = self._fast_near(group, prepared)
+            else:
+                link = self.gateway.backends.pool(group, self.credentials).take_nowait(self.state)
             return None if link is None else (link, b"")
         if self.failed or self.implicit:
             return None
@@ -296,7 +300,7 @@ class ClientSession(TransactionState):
                     return None
                 tx.opened(group, link, write=True)
             return link, b""
-        if self.pinned or not self.tx_plain:
+        if self.pinned or not self.tx_plain or self.near_tx:
             return None
         link = self.gateway.backends.pool(group, self.credentials).take_nowait(self.state)
         if link is None:
@@ -305,6 +309,26 @@ class ClientSession(TransactionState):
         tx.opened(group, link, write=prepared.plan.write)
         self.lent(link)
         return link, before
+
+    def _fast_near(self, group: GroupId, prepared: Prepared) -> ServerLink | None:
+        """A connection that is ready now to the node that shall answer, which may be a replica."""
+        gateway, reading, seen = self.gateway, self.reading, self.seen
+        assert reading is not None
+        if prepared.plan.replica and gateway.watch.managed(group) and not self.isolation_set:
+            session = reading.level == "session" and seen is not None
+            choice = seen.quick(group) if session and seen else gateway.watch.choose(group, reading)
+            if choice is None or choice.node is None:
+                return None
+            if choice.role == "replica":
+                pool = gateway.backends.replica(choice.node, self.credentials)
+                link = pool.take_nowait(self.state)
+                if seen is not None and link is not None:
+                    seen.replica(pool, choice.node)
+                return link
+        link = gateway.backends.pool(group, self.credentials).take_nowait(self.state)
+        if seen is not None and link is not None:
+            seen.positions.wrote(group)
+        return link
 
     def _fast_start(
         self,
@@ -324,7 +348,7 @@ class ClientSession(TransactionState):
             self._fast_done,
             drop=drop,
             plain=PLAIN if drop is not _NOT_SIMPLE else _PLAIN_SIMPLE,
-            hold=_hold_stale if self.tx is None else None,
+            hold=self._hold(link, opens=bool(before)),
             rewrite=lambda fields: wire.error_response(
                 present(fields if tx is None else tx.told(fields), target.sql)
             ),
@@ -333,6 +357,12 @@ class ClientSession(TransactionState):
             link.send(message, Swallow(), relay)
         else:
             link.send(message, relay)
+
+    def _hold(self, link: ServerLink, *, opens: bool) -> Callable[[dict[str, str]], bool] | None:
+        """Which errors are no answer yet. In a transaction: those of an old map, of a statement that opens its branch: it can go elsewhere."""
+        if self.tx is not None:
+            return _hold_stale if opens and self.tx.isolation == "read committed" else None
+        return _hold_failed if link.replica else _hold_stale
 
     def _fast_done(self, relay: Relay, lost: PgherdError | None) -> None:
         link = self.fast_link
@@ -343,6 +373,8 @@ class ClientSession(TransactionState):
             self.active.discard(link)
             if lost is None:
                 link.pool.give(link)  # type: ignore[union-attr]
+        elif relay.held and lost is None:
+            self.give_back(self.tx.discard(link.group), reusable=False)
         elif relay.status == 0x45:
             self.failed = True
             self.tx.fail()
@@ -350,7 +382,10 @@ class ClientSession(TransactionState):
             self._fast_lost(relay, lost)
         elif relay.held:
             self._fast_again()
-            self.gateway.stale = True
+            if link.replica:
+                self.primary_once = True
+            else:
+                self.gateway.stale = True
         self.idle()
 
     def _fast_again(self) -> None:
@@ -365,8 +400,9 @@ class ClientSession(TransactionState):
         what another write did is unknown, a transaction is over."""
         link = self.fast_link
         assert link is not None
-        if link.watched:
+        if link.watched or link.replica:
             self.gateway.watch.suspect(link.group)
+        self.primary_once = link.replica
         undone = not self.fast_write or (link.watched and link.surely_not_done)
         if self.tx is not None:
             self.failed = True
@@ -440,6 +476,12 @@ def unknown_outcome(lost: PgherdError) -> OutcomeUnknown:
 
 def _hold_stale(fields: dict[str, str]) -> bool:
     return stale_code(fields.get("C", ""), fields.get("M", ""), fields.get("s", ""))
+
+
+def _hold_failed(fields: dict[str, str]) -> bool:
+    """Errors of a replica: a conflict with its recovery, a table that it does not know yet ... the primary shall say. But for a
+    statement that was cancelled."""
+    return fields.get("C") != "57014"
 
 
 def bound_literals(literals: tuple[Literal, ...]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -161,6 +161,31 @@ class Transaction:
             raise
         self.opened(group, link, write=write)
         return link
+
+    async def forget(self, groups: Iterable[GroupId]) -> bool:
+        """Roll back branches in which nothing but a statement with an old map has run; answers whether that could be done.
+
+        They are opened again when they are touched again. READ COMMITTED only: elsewhere a branch holds the snapshot.
+        """
+        wanted = [group for group in groups if group in self.branches]
+        if any(self.branches[group].pinned for group in wanted) or self._ending is not None:
+            return False
+        links = [self.branches[group].link for group in wanted]
+        await asyncio.gather(*(self._end(group, "ROLLBACK", self.bounds.undo_s) for group in wanted))
+        self._weigh(links)
+        return True
+
+    def discard(self, group: GroupId) -> Link:
+        """The same for one branch, at once: the caller is to close its link, which ends it on the server."""
+        link = self.branches.pop(group).link
+        self._weigh([link])
+        return link
+
+    def _weigh(self, gone: Sequence[Link]) -> None:
+        """Without its link there is no anchor: the next branch to open becomes it."""
+        anchor = self._anchor
+        if anchor is not None and anchor.done() and (self._failed_anchor() or anchor.result() in gone):
+            self._anchor = None
 
     def check(self, group: GroupId) -> None:
         """Whether `group` may be touched: SERIALIZABLE holds within one group only."""
