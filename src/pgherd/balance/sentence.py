@@ -40,4 +40,6 @@ def key(key_types: tuple[str, ...], value: Key) -> str:
         text = keys.encode_text(key_type, part)
         plain = key_type in ("smallint", "integer", "bigint", "numeric")
         texts.append(text if plain else "'" + text.replace("'", "''") + "'")
+    if not texts:
+        return "the least key"
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"

@@ -33,6 +33,8 @@ COMMANDS = (
     "stop_node",
     "gateway",
     "tx",
+    "simulate",
+    "why",
     "version",
 )
 
