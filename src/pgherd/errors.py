@@ -109,6 +109,13 @@ class TransactionLost(PgherdError):
     hint = "Run the transaction again: nothing of it was committed."
 
 
+class NeedsPrimary(PgherdError):
+    """A transaction that reads from a replica runs a statement that may do more than read."""
+
+    sqlstate = "25006"
+    hint = "SET pgherd.read = 'strong' before the transaction."
+
+
 class StaleMap(PgherdError):
     """The cluster map is older than the servers' metadata. Nothing was done: refresh, plan again, send again."""
 

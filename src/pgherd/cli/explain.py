@@ -43,7 +43,12 @@ def summary(documents: list[dict[str, Any]]) -> dict[str, Any]:
     kind, _, why = str(documents[0].get("Route", "")).partition(": ")
     notes = [note for document in documents for note in document.get("Notes", [])]
     parts = [
-        {"group": document["Group"], "shard": document.get("Shard"), "sql": document["SQL"]}
+        {
+            "group": document["Group"],
+            "shard": document.get("Shard"),
+            "node": document.get("Node"),
+            "sql": document["SQL"],
+        }
         for document in documents
         if "SQL" in document
     ]
@@ -60,4 +65,6 @@ def show(answer: dict[str, Any]) -> None:
     for part in answer["parts"]:
         shard = "" if part["shard"] is None else f", shard {part['shard']}"
         output.print(f"\n[bold]group {part['group']}{shard}[/]", highlight=False)
+        if part["node"] is not None:
+            output.print(f"  at {part['node']}", highlight=False, markup=False)
         output.print(f"  {part['sql']}", highlight=False, markup=False)

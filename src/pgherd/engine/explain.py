@@ -50,13 +50,16 @@ async def explain(plan: Explain, params: Params, work: Work) -> Part:
     route = f"{type(plan.inner).__name__}: {plan.inner.why}".rstrip(": ")
     outputs = [await _explained(plan, step, work) for step in steps]
     if plan.format == "json":
-        return await _json(route, steps, outputs, extra, work)
+        return await _json((plan, route), steps, outputs, extra, work)
     lines = [f"Route: {route}", *extra]
     mark = {"text": "-> {}", "yaml": "# {}", "xml": "<!-- {} -->"}[plan.format]
     if plan.format != "text":
         lines = [mark.format(line) for line in lines]
     for step, output in zip(steps, outputs, strict=True):
         lines.append(mark.format(step.label))
+        if (node := work.node(step.group, plan.inner)) is not None:
+            line = f"Node: {node}"
+            lines.append(f"  {line}" if plan.format == "text" else mark.format(line))
         lines.extend(f"  {line}" if plan.format == "text" else line for line in output)
     kind = "xml" if plan.format == "xml" else "text"
     rows = ["\n".join(line for line in lines)] if plan.format != "text" else lines
@@ -77,13 +80,22 @@ async def _explained(plan: Explain, step: Step, work: Work) -> list[str]:
 
 
 async def _json(
-    route: str, steps: Sequence[Step], outputs: Sequence[list[str]], extra: list[str], work: Work
+    what: tuple[Explain, str],
+    steps: Sequence[Step],
+    outputs: Sequence[list[str]],
+    extra: list[str],
+    work: Work,
 ) -> Part:
+    plan, route = what
     documents: list[dict[str, Any]] = []
     for step, output in zip(steps, outputs, strict=True):
         for document in json.loads("\n".join(output)):
             shard = {} if step.shard is None else {"Shard": step.shard}
-            documents.append({**document, "Route": route, "Group": step.group, **shard, "SQL": step.sql})
+            node = work.node(step.group, plan.inner)
+            where = {} if node is None else {"Node": node}
+            documents.append(
+                {**document, "Route": route, "Group": step.group, **where, **shard, "SQL": step.sql}
+            )
     if not documents:
         documents.append({"Route": route})
     if extra:

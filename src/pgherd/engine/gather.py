@@ -134,8 +134,14 @@ async def steady(link: Link, sql: str) -> None:
     postgres_fdw (PostgreSQL 18.6) fails with "another command is already in progress" when a scan that waits for its answer
     has a parameter that another scan of the same connection must compute first.
     """
-    if len(_SELECT.findall(sql)) > 1:
+    if len(_SELECT.findall(sql)) < 2:
+        return
+    if getattr(link, "status", None) == _IDLE:  # no transaction: the gateway's, on a replica
+        await link.run("SET enable_async_append = off")
+        link.strayed = True  # type: ignore[attr-defined]
+    else:
         await link.run("SET LOCAL enable_async_append = off")
 
 
+_IDLE = 0x49
 _SELECT = re.compile(r"\bselect\b", re.IGNORECASE)

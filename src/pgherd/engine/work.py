@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, cast
 
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.engine.link import Link, Params, Part
+from pgherd.errors import StaleMap
+from pgherd.plan.plans import Plan
 from pgherd.transaction.coordinator import Transaction
 
 T = TypeVar("T")
@@ -40,6 +42,10 @@ def no_notice(text: str) -> None:
     """Drop a notice: nobody listens."""
 
 
+def no_node(group: GroupId, plan: Plan) -> str | None:
+    """Nothing is known of nodes: each group is one."""
+
+
 def no_progress(what: str, done: int, total: int) -> None:
     """Drop a progress report: nobody looks."""
 
@@ -48,7 +54,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 class Work:
     """One statement's surroundings; also the `Workspace` of definitions and procedures.
 
-    `path`: the schemas that unqualified names mean. `params()` without arguments is the caller's empty parameter list."""
+    `node`: which node of a group would answer a plan, and why, in one line (EXPLAIN). `path`: the schemas that unqualified names mean. `params()` without arguments is the caller's empty parameter list."""
 
     tx: Transaction
     map: ClusterMap
@@ -59,6 +65,14 @@ class Work:
     path: tuple[str, ...] = ("public",)
     notice: Callable[[str], None] = no_notice
     progress: Callable[[str, int, int], None] = no_progress
+    node: Callable[[GroupId, Plan], str | None] = no_node
+    renew: Callable[[], Awaitable[ClusterMap]] | None = None  # reads the map again, for the caller as well
+
+    async def renewed(self) -> Work:
+        """The same with the map as it is now, for a statement that found out before it did anything. Raises StaleMap."""
+        if self.renew is None:
+            raise StaleMap("the map was old")
+        return replace(self, map=await self.renew())
 
     @property
     def nothing(self) -> Params:

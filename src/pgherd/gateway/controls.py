@@ -190,7 +190,9 @@ class Controls:
             raise NoTransaction(f"{what} can only be used in transaction blocks")
         if plan.action == "savepoint":
             await tx.savepoint(plan.name)
-            session.marks.append((plan.name, session.state, session.state_local))
+            session.marks.append(
+                (plan.name, session.state, session.state_local, session.options, session.options_kept)
+            )
             self._tag("SAVEPOINT")
         elif plan.action == "release":
             await tx.release(plan.name)
@@ -213,6 +215,7 @@ class Controls:
             session.named.clear()
             session.sql_prepared.clear()
             session.state = session.state_first
+            session.set_options(session.options_first)
             session.replan()
             await self._unpin()
         elif plan.what == "temp":

@@ -9,8 +9,9 @@ from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import Prepared
+from pgherd.gateway.present import NODES_NAMES
 from pgherd.gateway.servers import EVENTUAL
-from pgherd.plan.plans import Control, Deallocate, Discard, Empty, Execute, Fetch, OneGroup, Show
+from pgherd.plan.plans import Call, Control, Deallocate, Discard, Empty, Execute, Fetch, OneGroup, Show
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NO_DATA = b"n\x00\x00\x00\x04"
 _NOTHING = wire.parameter_description(())
 _TEXT_OID = 25
+NODES = "pgherd.nodes"
 
 
 async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]:
@@ -29,6 +31,10 @@ async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes,
     match plan:
         case Control() | Discard() | Deallocate() | Empty():
             found = (_NOTHING, NO_DATA)
+        case Show() if plan.name == NODES:
+            found = (_NOTHING, NODES_COLUMNS)
+        case Call() if plan.name == "session_token":
+            found = (_NOTHING, text_column("session_token"))
         case Show() if plan.name.startswith("pgherd."):
             found = (_NOTHING, text_column(plan.name))
         case Execute():
@@ -48,6 +54,9 @@ async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes,
 
 def text_column(name: str) -> bytes:
     return wire.row_description([wire.Field(name=name, oid=_TEXT_OID)])
+
+
+NODES_COLUMNS = wire.row_description([wire.Field(name=name, oid=_TEXT_OID) for name in NODES_NAMES])
 
 
 async def _on_group_0(runner: Runner, prepared: Prepared) -> tuple[bytes, bytes]:

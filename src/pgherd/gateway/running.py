@@ -21,7 +21,7 @@ from pgherd.engine.gather import steady
 from pgherd.engine.link import Link, Part
 from pgherd.engine.params import BoundParams
 from pgherd.engine.route import locate, locate_slowly
-from pgherd.engine.stale import is_stale
+from pgherd.engine.stale import is_stale, surely_stale
 from pgherd.engine.work import Work
 from pgherd.errors import (
     AbortedTransaction,
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 AGAIN_S = 0.02
+RENEW_S = 2.0
 WAIT_IN_TRANSACTION_S = 0.5
 
 
@@ -147,7 +148,7 @@ class Runner:
                 elif not await self._forget(prepared.plan, before):
                     raise
                 if not near:
-                    await self._renew(error)
+                    await self._renew(error, prepared)
                     left -= 1
                 session.near = False
             except ConnectionLost as lost:  # of a server that surely did nothing that lasts
@@ -206,10 +207,21 @@ class Runner:
                 async with asyncio.timeout(WAIT_IN_TRANSACTION_S):
                     await gateway.settled()
 
-    async def _renew(self, error: PgherdError) -> None:
-        """The map after a sign that it is old; if it was not, the error was the user's own."""
-        if not await self.session.gateway.keeper.check() and not isinstance(error, StaleMap):
-            raise error
+    async def _renew(self, error: PgherdError, prepared: Prepared) -> None:
+        """The map after a sign that the statement's was old; if it was not, the error was the user's own.
+
+        Where nothing else can be the cause, the change is still on its way to the group that tells the map: wait for it.
+        """
+        session = self.session
+        keeper, loop = session.gateway.keeper, session.loop
+        planned = prepared.plans.epoch if prepared.plans is not None else keeper.map.epoch
+        deadline = loop.time() + RENEW_S
+        while keeper.map.epoch == planned and not await keeper.check():
+            if not surely_stale(error) or loop.time() > deadline:
+                if isinstance(error, StaleMap):
+                    return
+                raise error
+            await asyncio.sleep(AGAIN_S)
 
     async def _once(self, prepared: Prepared, params: BoundParams, mode: Mode) -> None:
         plan = prepared.plan

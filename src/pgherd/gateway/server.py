@@ -160,7 +160,8 @@ class Gateway:
         nodes = self.keeper.map.groups[GroupId(0)].nodes
         return {
             "nodes": [
-                {"id": n.id, "host": n.host, "port": n.port, "database": n.database, "name": n.name} for n in nodes
+                {"id": n.id, "host": n.host, "port": n.port, "database": n.database, "name": n.name}
+                for n in nodes
             ],
             "user": self.admin.user,
             "password": self.admin.password,
@@ -308,7 +309,7 @@ class Gateway:
             isolation="read committed" if level == "read uncommitted" else level,
             modes=modes,
             read_only=read_only,
-            snapshot=session.options.get("pgherd.snapshot", "on") != "off",
+            snapshot=session.options.get("pgherd.snapshot", "on") != "off" and not session.near_tx,
             explicit=explicit,
             notice=session.notice_text,
             progress=session.progress,

@@ -15,7 +15,7 @@ from pgherd.backend.state import SessionState, state_of
 from pgherd.errors import BadSetting, LoginRefused, PgherdError, ProtocolViolation, Refused, UnknownDatabase
 from pgherd.gateway import scram, wire
 from pgherd.gateway.session import READY, ClientSession
-from pgherd.gateway.variables import TOO_QUIET
+from pgherd.gateway.variables import TOKEN, TOO_QUIET, own_value
 
 if TYPE_CHECKING:
     from pgherd.gateway.server import Gateway
@@ -167,9 +167,15 @@ class Startup:
                 hint=f"This cluster is one database, named {self.gateway.settings.database}.",
             )
         settings, own = _settings(parameters)
-        session.user, session.credentials, session.options = user, credentials, own
+        session.user, session.credentials = user, credentials
         session.state = session.state_first = settings
+        token = own.pop(TOKEN, None)
+        session.options_first = own
+        session.set_options(own)
         shown = await self.gateway.greeting(session)
+        session.used = False
+        if token is not None:
+            session.all_seen().merge(token)
         self._ready(session, shown)
 
     async def _authenticate(self, session: ClientSession, user: str) -> Credentials:
@@ -217,8 +223,14 @@ def _settings(parameters: dict[str, str]) -> tuple[SessionState, dict[str, str]]
     found.pop("client_encoding", None)
     if found.get("client_min_messages", "").lower() in TOO_QUIET:
         found["client_min_messages"] = "warning"
-    own = {name: value for name, value in found.items() if name.startswith("pgherd.")}
-    return state_of(tuple((name, value) for name, value in found.items() if name not in own)), own
+    own: dict[str, str] = {}
+    for name, text in found.items():
+        if name == TOKEN:
+            own[name] = text
+        elif name.startswith("pgherd.") and (value := own_value(name, text)) is not None:
+            own[name] = value
+    others = ((name, value) for name, value in found.items() if not name.startswith("pgherd."))
+    return state_of(tuple(others)), own
 
 
 def _options(text: str) -> dict[str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.state import switch_sql
 from pgherd.catalog.model import GroupId, Node
-from pgherd.errors import Cancelled, GroupDown
+from pgherd.errors import Cancelled, GroupDown, ServerError
 from pgherd.gateway import wire
+from pgherd.gateway.reading import Seen
 from pgherd.gateway.transport import ClientTransport
+from pgherd.topology.freshness import parse_freshness
 
 PROGRESS = "PH100"  # the SQLSTATE of notices that only say how far long work is
 
@@ -45,22 +48,54 @@ class TransactionState(ClientTransport):
         read_only: bool = False,
     ) -> Transaction:
         """Open a transaction; no server hears of it before it is touched. `single`: it is one statement's own."""
+        self.tx_plain = isolation in ("", "read committed", "read uncommitted") and not self.isolation_set
+        self.near_tx = self.reading is not None and self.tx_plain and self._only_reads(read_only, modes)
         self.tx = self.gateway.transaction(
             self.whole, isolation=isolation, modes=modes, read_only=read_only, explicit=not single
         )
-        self.tx_plain = isolation in ("", "read committed", "read uncommitted") and not self.isolation_set
         self.implicit = implicit
         self.failed = False
         self.state_before = self.state
+        self.options_before = self.options
         self.marks = []
         return self.tx
+
+    def _only_reads(self, read_only: bool, modes: str) -> bool:
+        if self.near:  # a single statement that only reads
+            return True
+        usual = self.state.get("default_transaction_read_only") in ("on", "true", "1", "yes")
+        return read_only or (usual and "READ WRITE" not in modes.upper())
 
     def undo_settings(self) -> None:
         """The transaction is rolled back, and what was set in it with it."""
         self.state = self.state_before
+        self.options_kept = None
+        self.set_options(self.options_before)
+
+    def set_options(self, options: Mapping[str, str], kept: Mapping[str, str] | None = None) -> None:
+        """Settings of our own are these from now on; `kept`: what is left of them after the transaction."""
+        self.options_kept = kept
+        if options is self.options:
+            return
+        self.options = options
+        freshness = parse_freshness(options.get("pgherd.read", "strong"))
+        before, self.reading = self.reading, None if freshness.level == "strong" else freshness
+        if freshness.level == "session" and (before is None or before.level != "session"):
+            self.all_seen()
+
+    def all_seen(self) -> Seen:
+        """What the session has seen, when nobody kept books: anything in any group, if it did anything at all."""
+        if self.seen is None:
+            self.seen = Seen(self.gateway.watch)
+        if self.used or self.fast_unit:
+            self.seen.primary(self.gateway.groups())
+        return self.seen
 
     def finish_transaction(self) -> None:
         """The transaction is over (its branches were given back)."""
+        if self.options_kept is not None:
+            self.set_options(self.options_kept)
+        self.near_tx = False
         self.tx = None
         self.state_local = None
         self.implicit = False
@@ -82,7 +117,13 @@ class TransactionState(ClientTransport):
     # ---- lending: what transactions ask of their session --------------------------------------------------
 
     async def lend(self, group: GroupId) -> ServerLink:
-        """A connection to `group` with this session's settings; the pinned one if there is one, and it has no transaction."""
+        """A connection to `group` with this session's settings; the pinned one if there is one, and it has no transaction.
+
+        To a replica, if the statement under way may be answered by one, and one is fresh enough.
+        """
+        self.used = True
+        if self.near and not self.pinned and (found := await self._lend_near(group)) is not None:
+            return found
         state = self.state_local or self.state
         link = self.pinned.get(group)
         if link is None or self._is_branch(link):
@@ -99,6 +140,8 @@ class TransactionState(ClientTransport):
             await link.run(switch_sql(before, state))
             link.applied = state
         self.lent(link)
+        if self.seen is not None:
+            self.seen.used(link)
         if self.closing:
             self.give_back(link)
             raise Cancelled("the client went away")
@@ -110,6 +153,24 @@ class TransactionState(ClientTransport):
             self.state_local or self.state
         )
         self.lent(link)
+        return link
+
+    async def _lend_near(self, group: GroupId) -> ServerLink | None:
+        """A connection to the nearest replica that is fresh enough; None: the primary shall answer."""
+        watch = self.gateway.watch
+        if self.reading is None or not watch.managed(group):
+            return None
+        session = self.reading.level == "session" and self.seen is not None
+        choice = await self.seen.pick(group) if session and self.seen else watch.choose(group, self.reading)
+        if choice.node is None or choice.role == "primary":
+            return None
+        try:
+            link = await self.lend_replica(choice.node)
+        except (GroupDown, ServerError):  # it is down, or does not know the role yet
+            watch.suspect(group)
+            return None
+        if self.seen is not None:
+            self.seen.used(link)
         return link
 
     async def held(self, *links: Any) -> None:
@@ -136,6 +197,8 @@ class TransactionState(ClientTransport):
     def give_back(self, link: Any, *, reusable: bool = True) -> None:
         """Return a connection that `lend` gave."""
         self.active.discard(link)
+        if self.seen is not None:
+            self.seen.used(link)
         if self.tainted or self.state.get("synchronous_commit") is not None:
             link.strayed = True  # a distributed commit makes it wait for the standby
         if self.pinned.get(link.group) is link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from pgherd.backend.connection import Credentials, ServerLink, keep_alive
@@ -12,6 +13,8 @@ from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.errors import PgherdError, ProtocolViolation, TooLarge
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import PathPlans, Prepared
+from pgherd.gateway.reading import Seen
+from pgherd.topology.freshness import Freshness
 
 if TYPE_CHECKING:
     from pgherd.gateway.server import Gateway
@@ -31,10 +34,10 @@ class ClientTransport(asyncio.Protocol):
 
     __slots__ = (
         "active", "busy", "closing", "credentials", "cursors", "failed", "fast_link", "fast_name",
-        "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "marks", "named", "need",
-        "next_slow", "options", "out", "paused", "pending", "pid", "pinned", "planned_for", "plans", "portals", "secret",
-        "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
-        "tx_plain", "user", "waited", "waiting", "worker", "writable",
+        "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "marks", "named", "near", "near_tx", "need",
+        "next_slow", "options", "options_before", "options_first", "options_kept", "out", "paused", "pending", "pid", "pinned", "planned_for",
+        "plans", "portals", "primary_once", "reading", "secret", "seen", "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
+        "tx_plain", "used", "user", "waited", "waiting", "worker", "writable",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, startup: Startup) -> None:
@@ -53,7 +56,18 @@ class ClientTransport(asyncio.Protocol):
         self.state_before: SessionState = DEFAULT_STATE
         self.state_local: SessionState | None = None  # with what SET LOCAL changed in the open transaction
         self.state_first: SessionState = DEFAULT_STATE
-        self.options: dict[str, str] = {}
+        self.options: Mapping[str, str] = {}  # settings of our own; never changed in place
+        self.options_before: Mapping[str, str] = {}
+        self.options_first: Mapping[str, str] = {}
+        self.options_kept: Mapping[str, str] | None = (
+            None  # what is left after the transaction, if SET LOCAL was used
+        )
+        self.reading: Freshness | None = None  # how fresh reads must be; None: strong
+        self.seen: Seen | None = None
+        self.used = False  # something was done on a server, other than on the fast path
+        self.near = False  # the statement under way may be answered by a replica
+        self.near_tx = False  # so may the open transaction
+        self.primary_once = False  # a replica could not answer: the primary shall
         self.plans: PathPlans | None = None
         self.planned_for: SessionState | None = None
         self.named: dict[bytes, Prepared] = {}
@@ -66,7 +80,7 @@ class ClientTransport(asyncio.Protocol):
         self.tx_plain = True
         self.waited: Transaction | None = None  # the transaction that has waited for a change of the map
         self.local_map: ClusterMap | None = None
-        self.marks: list[tuple[str, SessionState, SessionState | None]] = []  # settings at each savepoint
+        self.marks: list[tuple[Any, ...]] = []  # settings at each savepoint
         self.tainted = False  # a statement may have changed settings behind our back, as functions can
         self.stalled = False  # waits for the client to read before it carries out more
         self.implicit = False

@@ -5,6 +5,7 @@ PostgreSQL undoes settings with the transaction or savepoint that they were made
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,20 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.params import BoundParams
 from pgherd.errors import BadSetting, PgherdError, Refused
 from pgherd.gateway import wire
-from pgherd.gateway.describe import text_column
-from pgherd.plan.plans import Param, SetVariable, Show
+from pgherd.gateway.describe import NODES, NODES_COLUMNS, text_column
+from pgherd.gateway.present import nodes_now
+from pgherd.plan.plans import Call, Param, SetVariable, Show
+from pgherd.topology.freshness import parse_freshness
 
 if TYPE_CHECKING:
     from pgherd.gateway.running import Mode, Runner
     from pgherd.gateway.session import ClientSession
     from pgherd.plan.plans import Const
 
-# Settings of a session that no server knows: their allowed values.
-OWN_SETTINGS: dict[str, tuple[str, ...]] = {"pgherd.snapshot": ("on", "off")}
-OWN_DEFAULTS = {"pgherd.snapshot": "on"}
+TOKEN = "pgherd.session_token"
+# Settings of a session that no server knows: their allowed values, if that is a short list.
+OWN_SETTINGS: dict[str, tuple[str, ...]] = {"pgherd.snapshot": ("on", "off"), "pgherd.read": (), TOKEN: ()}
+OWN_DEFAULTS = {"pgherd.snapshot": "on", "pgherd.read": "strong"}
 _IDENTITY = ("role", "session_authorization")
 _CHARACTERISTICS = (
     "default_transaction_isolation",
@@ -101,24 +105,37 @@ class Variables:
             return await self._in_transaction(plan, tx)
 
     def _set_own(self, plan: SetVariable) -> str:
-        name = plan.name
-        if name not in OWN_SETTINGS:
-            known = ", ".join(sorted(OWN_SETTINGS))
-            raise UnknownSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
-        value = None if plan.value is None else plan.value.strip("'\"").lower()
-        value = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(
-            value or "", value
-        )
-        if value is None or value == "default":
-            self.session.options.pop(name, None)
-        elif value not in OWN_SETTINGS[name]:
-            raise BadSetting(
-                f'invalid value for parameter "{name}": "{value}"',
-                hint=f"Allowed: {', '.join(OWN_SETTINGS[name])}.",
-            )
-        else:
-            self.session.options[name] = value
-        return self.session.options.get(name, OWN_DEFAULTS[name])
+        session = self.session
+        if plan.name == TOKEN and plan.value is not None:
+            session.all_seen().merge(plan.value)
+            return plan.value
+        value = own_value(plan.name, plan.value)
+        options, kept = session.options, session.options_kept
+        in_transaction = session.tx is not None and not session.implicit
+        if plan.local and not in_transaction:
+            return value or OWN_DEFAULTS.get(plan.name, "")
+        if plan.local:
+            kept = options if kept is None else kept
+        elif kept is not None:
+            kept = _changed(kept, plan.name, value)
+        session.set_options(_changed(options, plan.name, value), kept)
+        return session.options.get(plan.name, OWN_DEFAULTS.get(plan.name, ""))
+
+    async def session_token(self, plan: Call, mode: Mode) -> None:
+        """SELECT pgherd.session_token(): what this session has seen, as a text."""
+        if plan.args or plan.named:
+            raise Refused("session_token takes no arguments")
+        token = await self._token()
+        if mode.simple:
+            self.session.write(text_column("session_token"))
+        self.session.write(wire.data_row([token.encode()]) + wire.command_complete("SELECT 1"))
+
+    async def _token(self) -> str:
+        session = self.session
+        if session.seen is not None and session.reading is not None and session.reading.level == "session":
+            return await session.seen.token(())
+        seen = session.all_seen()
+        return await seen.token(session.gateway.groups() if session.used or session.fast_unit else ())
 
     async def _now(self, plan: SetVariable) -> str:
         """Outside a transaction: on any connection, which has it then; others get it when they are lent."""
@@ -198,6 +215,7 @@ class Variables:
             first = self.session.state_first.items
             own = tuple(item for item in state.items if item[0] in _IDENTITY)
             state = state_of((*own, *(item for item in first if item[0] not in _IDENTITY)))
+            self.session.set_options(self.session.options_first, self.session.options_kept)
         for name, value in done.values.items():
             state = state.with_value(name, value)
         return state
@@ -213,7 +231,8 @@ class Variables:
         """What was set since the savepoint is undone."""
         session = self.session
         at = _last(session.marks, name)
-        _, session.state, session.state_local = session.marks[at]
+        _, session.state, session.state_local, options, kept = session.marks[at]
+        session.set_options(options, kept)
         del session.marks[at + 1 :]
         session.replan()
 
@@ -222,8 +241,12 @@ class Variables:
     async def show(self, plan: Show, params: BoundParams, mode: Mode) -> None:
         """SHOW, on any connection: all have the session's settings."""
         session = self.session
+        if plan.name == NODES:
+            self._show_nodes(mode)
+            return
         if plan.name in OWN_SETTINGS:
-            value = session.options.get(plan.name, OWN_DEFAULTS[plan.name])
+            value = session.options.get(plan.name, OWN_DEFAULTS.get(plan.name, ""))
+            value = await self._token() if plan.name == TOKEN else value
             if mode.simple:
                 session.write(text_column(plan.name))
             session.write(wire.data_row([value.encode()]) + wire.command_complete("SHOW"))
@@ -238,6 +261,42 @@ class Variables:
             await self.runner.relay(link, plan.sql, params, mode)
         finally:
             session.give_back(link)
+
+    def _show_nodes(self, mode: Mode) -> None:
+        """SHOW pgherd.nodes: every node as this gateway sees it now."""
+        rows = nodes_now(self.session.gateway)
+        if mode.simple:
+            self.session.write(NODES_COLUMNS)
+        for row in rows:
+            self.session.write(wire.data_row([None if value is None else value.encode() for value in row]))
+        self.session.write(wire.command_complete("SHOW"))
+
+
+def own_value(name: str, text: str | None) -> str | None:
+    """The value of a setting of our own as it is kept; None: its default. Raises UnknownSetting, BadSetting."""
+    if name not in OWN_SETTINGS:
+        known = ", ".join(sorted(OWN_SETTINGS))
+        raise UnknownSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
+    value = None if text is None else text.strip("'\"").lower()
+    if value is None or value == "default" or name == TOKEN:
+        return None
+    if name == "pgherd.read":
+        return str(parse_freshness(value))
+    value = _SWITCHES.get(value, value)
+    if value not in OWN_SETTINGS[name]:
+        raise BadSetting(
+            f'invalid value for parameter "{name}": "{value}"',
+            hint=f"Allowed: {', '.join(OWN_SETTINGS[name])}.",
+        )
+    return value
+
+
+_SWITCHES = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
+
+
+def _changed(options: Mapping[str, str], name: str, value: str | None) -> Mapping[str, str]:
+    rest = {key: kept for key, kept in options.items() if key != name}
+    return rest if value is None else {**rest, name: value}
 
 
 def _called(call: tuple[Param | Const, Param | Const, Param | Const], params: BoundParams) -> SetVariable:
