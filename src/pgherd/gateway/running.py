@@ -214,7 +214,7 @@ class Runner:
         """
         session = self.session
         keeper, loop = session.gateway.keeper, session.loop
-        planned = prepared.plans.epoch if prepared.plans is not None else keeper.map.epoch
+        planned = prepared.plans.epoch
         deadline = loop.time() + RENEW_S
         while keeper.map.epoch == planned and not await keeper.check():
             if not surely_stale(error) or loop.time() > deadline:
