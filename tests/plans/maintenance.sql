@@ -22,6 +22,7 @@ truncate countries, settings
 --   tag: TRUNCATE
 --   sql: [0, 'TRUNCATE public.countries, public.settings']
 --   sql: [1, 'TRUNCATE public.countries']
+--   references: ['public.countries']
 --   rows: False
 
 truncate unknown_table

@@ -177,6 +177,12 @@ class ClusterMap:
     groups: Mapping[GroupId, Group]
     keyspaces: Mapping[KeyspaceId, Keyspace] = field(default_factory=dict[KeyspaceId, Keyspace])
     tables: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
+    next_group: int = 0  # the number that the next new group gets; 0: one more than the highest
+
+    @property
+    def coming_group(self) -> int:
+        """The number that the next new group gets."""
+        return self.next_group or max(self.groups, default=-1) + 1
 
     def find(self, name: str, schema: str | None, path: tuple[str, ...]) -> Table | None:
         """The table that `name` means under the search path `path`, or None if pgherd does not know it."""

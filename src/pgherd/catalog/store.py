@@ -136,7 +136,10 @@ def parse_map(text: str) -> ClusterMap:
     for row in raw["tables"]:
         if row is not None:
             tables[row["schema"], row["name"]] = _table(row, ids)
-    return ClusterMap(epoch=raw["epoch"], groups=groups, keyspaces=keyspaces, tables=tables)
+    next_group = max((row["id"] for row in raw["groups"]), default=-1) + 1  # groups that left are listed, too
+    return ClusterMap(
+        epoch=raw["epoch"], groups=groups, keyspaces=keyspaces, tables=tables, next_group=next_group
+    )
 
 
 def _node(row: dict[str, Any]) -> Node:

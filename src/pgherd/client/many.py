@@ -13,6 +13,7 @@ from pgherd.catalog.model import GroupId, Key, ShardId, Table, physical_schema
 from pgherd.client import statements
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.engine.execute import execute
+from pgherd.engine.references import entered
 from pgherd.engine.route import canonical, evaluated, locate_slowly, shard_of
 from pgherd.engine.scatter import all_shards, shards_by_group
 from pgherd.engine.work import Work, name_text, side_by_side
@@ -56,6 +57,8 @@ async def in_transaction(transaction: Transaction, query: str, lists: list[Args]
     plan = await transaction.planned(query)
     statements.check(plan, in_transaction=True)
     work = await transaction.work()
+    if isinstance(plan, ReferenceWrite):
+        work = await entered(plan.table, work)
     texts = await _texts(plan, lists, work)
     if texts is None:
         for args in lists:
@@ -191,7 +194,10 @@ async def _chunks(records: Records) -> AsyncIterator[list[Args]]:
 
 
 async def _copy_whole(table: Table, columns: Sequence[str], records: list[Args], work: Work) -> None:
-    groups = work.groups if table.kind == "reference" else (GroupId(0),)
+    groups: tuple[GroupId, ...] = (GroupId(0),)
+    if table.kind == "reference":
+        work = await entered(table, work)
+        groups = work.groups
     for group in groups:
         link = await work.tx.branch(group)
         assert isinstance(link, AsyncpgLink)

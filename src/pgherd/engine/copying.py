@@ -15,6 +15,7 @@ from pgherd.catalog.model import GroupId, ShardId
 from pgherd.engine.copy import CopyJoiner, copy_divider
 from pgherd.engine.copy_binary import TRAILER
 from pgherd.engine.link import Link
+from pgherd.engine.references import entered
 from pgherd.engine.work import Work, side_by_side
 from pgherd.plan.plans import CopyIn, CopyOut
 
@@ -29,8 +30,10 @@ async def copy_in(plan: CopyIn, chunks: AsyncIterator[bytes], work: Work) -> int
     """COPY ... FROM STDIN; the number of rows. Whoever calls rolls back on an error."""
     if plan.table.kind == "distributed":
         return await _divided(plan, chunks, work)
-    groups = work.groups if plan.table.kind == "reference" else (GroupId(0),)
-    return await _whole(plan, groups, chunks, work)
+    if plan.table.kind != "reference":
+        return await _whole(plan, (GroupId(0),), chunks, work)
+    work = await entered(plan.table, work)
+    return await _whole(plan, work.groups, chunks, work)
 
 
 def copy_sql(plan: CopyIn, shard: ShardId | None = None) -> str:

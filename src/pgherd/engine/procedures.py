@@ -8,7 +8,7 @@ from typing import Final
 from pgherd.catalog import admin, ddl
 from pgherd.engine.link import Params, Part
 from pgherd.engine.work import Work, answer
-from pgherd.errors import Refused
+from pgherd.errors import GroupsChanged, Refused
 from pgherd.plan.plans import Call, Const, Ddl, Param
 from pgherd.transaction import recovery
 
@@ -17,7 +17,11 @@ Answer = Callable[[Call, Params, Work], Awaitable[Part]]
 
 async def define(plan: Ddl, work: Work) -> Part:
     """A definition on every group, and the shards' tables after it."""
-    tag = await ddl.apply(work, plan, work.map, work.path)
+    try:
+        tag = await ddl.apply(work, plan, work.map, work.path)
+    except GroupsChanged:  # found out before anything was done
+        work = await work.renewed()
+        tag = await ddl.apply(work, plan, work.map, work.path)
     return Part(rows=[], tag=tag)
 
 
@@ -28,7 +32,11 @@ async def call(plan: Call, params: Params, work: Work) -> Part:
         return await own(plan, params, work)
     args = [await argument_text(source, params, work) for source in plan.args]
     named = {name: await argument_text(source, params, work) for name, source in plan.named}
-    tag = await admin.call(work, plan.name, args, named, work.map, work.path)
+    try:
+        tag = await admin.call(work, plan.name, args, named, work.map, work.path)
+    except GroupsChanged:
+        work = await work.renewed()
+        tag = await admin.call(work, plan.name, args, named, work.map, work.path)
     return Part(rows=[], tag=tag)
 
 

@@ -9,6 +9,7 @@ from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, ShardId, Table
 from pgherd.engine import abroad
 from pgherd.engine.gather import with_rows
 from pgherd.engine.link import Link, Params, Part, Row, TextRows
+from pgherd.engine.references import entered
 from pgherd.engine.route import canonical, evaluated, shard_of
 from pgherd.engine.work import Work, merged, quoted, side_by_side
 from pgherd.errors import NullKey, StaleMap, TooLarge
@@ -80,6 +81,9 @@ async def on_all(plan: OnAll, params: Params, work: Work) -> Part:
     """
     texts = dict(plan.sql)
     first, *others = sorted(texts)
+    for table in plan.references:
+        if (await entered(table, work)).groups != work.groups:
+            raise StaleMap("groups were added or removed meanwhile", hint="Run the transaction again.")
 
     async def in_group(group: GroupId) -> Part:
         link = await work.tx.branch(group, write=plan.write)

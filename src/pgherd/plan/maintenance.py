@@ -76,7 +76,11 @@ def truncate(statement: Statement, cluster: ClusterMap, path: Path) -> OnAll:
     options += " CASCADE" if tree.behavior == pb.DROP_CASCADE else ""
     names = _by_group([(node.range_var, "") for node in tree.relations], cluster, path)
     sql = tuple((group, f"TRUNCATE {', '.join(found)}{options}") for group, found in names.items())
-    return OnAll(why="every part of the tables is emptied", write=True, rows=False, tag="TRUNCATE", sql=sql)
+    found = (cluster.find(n.range_var.relname, n.range_var.schemaname or None, path) for n in tree.relations)
+    return OnAll(
+        why="every part of the tables is emptied", write=True, rows=False, tag="TRUNCATE", sql=sql,
+        references=tuple(table for table in found if table is not None and table.kind == "reference"),
+    )  # fmt: skip
 
 
 def vacuum(statement: Statement, cluster: ClusterMap, path: Path) -> OnAll:

@@ -188,9 +188,13 @@ class Supplied(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnAll(Plan):
-    """The same statement in several groups, one transaction: TRUNCATE, ANALYZE, LOCK, SET-like ... (`sql[group]`)."""
+    """The same statement in several groups, one transaction: TRUNCATE, ANALYZE, LOCK, SET-like ... (`sql[group]`).
+
+    `references`: the reference tables that it empties, which it must do in every group.
+    """
 
     sql: tuple[tuple[GroupId, str], ...]
+    references: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

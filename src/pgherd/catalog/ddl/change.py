@@ -14,7 +14,7 @@ from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Table
 from pgherd.catalog.text import call, identifier, literal, qualified
 from pgherd.engine.link import Link, Row, Workspace
-from pgherd.errors import ReservedName
+from pgherd.errors import GroupsChanged, ReservedName
 from pgherd.sql.statement import Statement
 
 HOME = GroupId(0)
@@ -97,14 +97,24 @@ class Change:
 
 
 async def begin(
-    work: Workspace, statement: Statement | None, cluster: ClusterMap, path: tuple[str, ...]
+    work: Workspace,
+    statement: Statement | None,
+    cluster: ClusterMap,
+    path: tuple[str, ...],
+    *,
+    all_groups: bool = True,
 ) -> Change:
-    """Lock the cluster map on group 0; if `cluster` is an older one, read it again."""
+    """Lock the cluster map on group 0; if `cluster` is an older one, read it again.
+
+    Raises GroupsChanged, with nothing done, if `work` does not cover the groups that there are now; `all_groups` False: it need not.
+    """
     home = await work.branch(HOME)
     rows = await home.run("SELECT epoch, next_shard, next_keyspace FROM pgherd.lock_cluster()")
     epoch, next_shard, next_keyspace = (int(value or 0) for value in rows[0])
     if epoch != cluster.epoch:
         cluster = await store.load(home)
+        if all_groups and tuple(sorted(cluster.groups)) != work.groups:
+            raise GroupsChanged("groups were added or removed", hint="Try again.")
     return Change(
         work=work, cluster=cluster, path=path, statement=statement, home=home,
         next_shard=next_shard, next_keyspace=next_keyspace,

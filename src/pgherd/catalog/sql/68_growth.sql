@@ -42,6 +42,9 @@ DECLARE
     asker name := pgherd.invoker();
     g integer;
 BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN
+        RETURN true; -- the statement itself will be refused
+    END IF;
     IF has_table_privilege(asker, rel, 'INSERT, UPDATE, DELETE, TRUNCATE') OR has_any_column_privilege(asker, rel, 'INSERT, UPDATE') THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', rel);
     END IF;
