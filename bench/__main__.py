@@ -29,6 +29,7 @@ ITEMS = (
     "transfer",
     "snapshots",
     "replicas",
+    "far",
     "failover",
 )
 RESULTS = Path(__file__).parent / "results"
