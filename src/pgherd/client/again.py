@@ -7,7 +7,7 @@ before its commit, as then nothing is left of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -17,12 +17,14 @@ from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, elsewhere, undon
 from pgherd.client.pool import NoneFree
 from pgherd.client.queries import raise_for_user
 from pgherd.client.routes import Lent
+from pgherd.engine.link import Part
 from pgherd.engine.stale import is_stale, surely_stale
 from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.topology.freshness import STRONG, Freshness
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
+    from pgherd.transaction.coordinator import Transaction
 
 READ_ONLY = "25006"  # what a standby answers to a write
 ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
@@ -86,6 +88,30 @@ async def again(db: Database, job: Callable[[], Any]) -> Any:
                 if not surely_stale(error):
                     raise_for_user(error)
                 await asyncio.sleep(0.01 * 2**stale)  # a change is on its way to the groups
+
+
+async def rerouted(
+    db: Database,
+    transaction: Transaction,
+    job: Callable[[], Awaitable[tuple[bool, Callable[[], Awaitable[Part]]]]],
+) -> Part:
+    """Run a statement inside a transaction. One that meets an old map in branches of its own is undone there and sent again to where
+    its shard lives now: nobody has seen anything of it. `job` says whether the statement concerns one shard, and how to run it."""
+    for attempt in range(ATTEMPTS):
+        epoch, before = db.map.epoch, frozenset(transaction.branches)
+        single, run = await job()
+        try:
+            return await run()
+        except PgherdError as error:
+            new = frozenset(transaction.branches) - before
+            plain = transaction.isolation == "read committed" and not (before and not (single and len(new) == 1))
+            if attempt == ATTEMPTS - 1 or not plain or not is_stale(error) or not await transaction.forget(new):
+                raise
+            if db.map.epoch == epoch and not await db.maps.check(epoch):
+                if not surely_stale(error):
+                    raise
+                await asyncio.sleep(0.01 * 2**attempt)
+    raise AssertionError("unreachable")
 
 
 def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> bool:

@@ -16,7 +16,7 @@ import asyncpg
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
-from pgherd.client.again import fails_over
+from pgherd.client.again import fails_over, rerouted
 from pgherd.client.cursor import Cursor
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.losses import overtaken
@@ -237,12 +237,20 @@ class Transaction(Queries):
         """One statement; errors are the caller's kind."""
         del want
         async with self.stepping():
-            target = self._target(query, args)
-            if target is not None:
-                group, text, write = target
-                link = await self._started().branch(group, write=write)
-                return await link.part(text, PythonParams(args))
-            return await self.step(await self.planned(query), args, query)
+            return await rerouted(self.db, self._started(), lambda: self._one(query, args))
+
+    async def _one(self, query: str, args: Sequence[Any]) -> tuple[bool, Callable[[], Awaitable[Part]]]:
+        """Whether a statement concerns one shard alone, and what carries it out."""
+        target = self._target(query, args)
+        if target is not None:
+            return True, lambda: self._in_shard(target, args)
+        plan = await self.planned(query)
+        return isinstance(plan, Single), lambda: self.step(plan, args, query)
+
+    async def _in_shard(self, target: tuple[GroupId, str, bool], args: Sequence[Any]) -> Part:
+        group, text, write = target
+        link = await self._started().branch(group, write=write)
+        return await link.part(text, PythonParams(args))
 
     def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool] | None:
         """Group, shard's text and whether it writes, if the text is known to go to one shard; None: the long way."""
