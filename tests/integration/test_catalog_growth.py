@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import difflib
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from catalog_world import World, run
 
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.catalog import growth
-from pgherd.catalog.growth.dumped import OWN_SCHEMAS
 from pgherd.catalog.model import GroupId, Node
 from pgherd.deploy.catalog import Programs
 from pgherd.deploy.server import Server
@@ -83,8 +79,7 @@ CREATE VIEW seen AS SELECT u.name, c.name AS country FROM users u JOIN countries
 CREATE VIEW seen_again WITH (security_barrier = true) AS SELECT * FROM seen WHERE name > 'a';
 CREATE VIEW sales.codes AS SELECT code FROM public.countries;
 CREATE VIEW noted AS SELECT n.text, u.name FROM notes n, users u;
-ALTER VIEW noted OWNER TO growth_ann;
-GRANT SELECT ON seen, noted TO growth_ben;
+GRANT SELECT ON seen TO growth_ben;
 COMMENT ON TABLE users IS 'who';
 """
 
@@ -166,7 +161,13 @@ def placed(server: Server, group: int, database: str) -> Node:
     return Node(id=-1, group=GroupId(group), host="127.0.0.1", port=server.port, database=database)
 
 
+def assert_alike(old: str, made: str) -> None:
+    difference = list(difflib.unified_diff(parts(old), parts(made), "old", "new", n=0))
+    assert not difference, "\n".join(difference)
+
+
 def test_a_new_group_is_like_the_others(yard: Yard) -> None:
+    """On a server of its own: roles too. What is not compared: the shards that the other group holds itself."""
     with servers(yard, "growth_a", "growth_b") as (first, second):
         groups = yard.groups(first, 3)
         new = placed(second, 3, "d")
@@ -175,6 +176,7 @@ def test_a_new_group_is_like_the_others(yard: Yard) -> None:
         async def job() -> None:
             async with await World.open(groups) as world:
                 await define(world)
+                await world.do("ALTER VIEW noted OWNER TO growth_ann; GRANT SELECT ON noted TO growth_ben")
                 await world.rows(0, "INSERT INTO notes (text) VALUES ('x')")
                 lender = Grown([*groups, new])
                 assert await growth.next_group(lender) == 3
@@ -182,15 +184,101 @@ def test_a_new_group_is_like_the_others(yard: Yard) -> None:
                 assert not await growth.add_group(lender, [new], dump=lender.dump)
                 cluster = await world.map()
                 assert sorted(cluster.groups) == [0, 1, 2, 3]
-                own = [
-                    f"--exclude-schema=shard_{s.id}*"
-                    for k in cluster.keyspaces.values()
-                    for s in k.shards
-                    if s.group == 1
-                ]
-                own += ["--exclude-schema=here*"]
-            old, made = (dumped(server, node, *own) for server, node in ((first, groups[1]), (second, new)))
-            difference = list(difflib.unified_diff(parts(old), parts(made), "old", "new", n=0))
-            assert not difference, "\n".join(difference)
+                shards = [shard for keyspace in cluster.keyspaces.values() for shard in keyspace.shards]
+                own = [f"--exclude-schema=shard_{shard.id}*" for shard in shards if shard.group == 1]
+            own.append("--exclude-schema=here*")
+            assert_alike(dumped(first, groups[1], *own), dumped(second, new, *own))
+            asked = "SELECT rolname, rolpassword, rolconnlimit FROM pg_authid WHERE rolname ~ '^growth|^postgres' ORDER BY 1"
+            assert first.ask(asked) == second.ask(asked)
+            async with await World.open([*groups, new]) as world:
+                assert (
+                    len({str(rows) for rows in await world.everywhere("SELECT epoch FROM pgherd.cluster")})
+                    == 1
+                )
+                assert await world.rows(3, "SELECT text FROM global.notes") == [("x",)]
+                for name in (
+                    "global.users",
+                    "here.users",
+                    "global_sales.deals",
+                    "global.noted",
+                    "public.countries",
+                ):
+                    assert await world.one(3, f"SELECT count(*) FROM {name}") == "0"
+                await world.do("CREATE TABLE spread (k uuid PRIMARY KEY) PARTITION BY HASH (k)")
+                assert {shard.group for shard in await world.shards("spread")} == {0, 1, 2, 3}
+                assert (
+                    await world.rows(0, "SELECT * FROM pgherd.probe_3"),
+                    await world.rows(3, "SELECT * FROM pgherd.probe_0"),
+                ) == ([("1",)],) * 2
 
         run(job())
+
+
+def test_the_second_group_of_a_cluster_is_like_one_that_was_born_with_it(yard: Yard, server: Server) -> None:
+    """There is only group 0 to copy from, which has single tables, and what belongs to them, of its own."""
+    born, grown = yard.groups(server, 2), yard.groups(server, 1)
+    new = placed(server, 1, "growth_second")
+    yard.databases(server, ["growth_second"])
+
+    async def job() -> None:
+        for groups in (born, grown):
+            async with await World.open(groups) as world:
+                await define(world)
+        lender = Grown([*grown, new])
+        assert await growth.add_group(lender, [new], dump=lender.dump)
+        but = ["--exclude-schema=here*", "--exclude-schema=shard_*"]
+        assert_alike(dumped(server, born[1], *but), dumped(server, new, *but))
+
+    run(job())
+
+
+def test_a_database_that_is_not_empty_is_refused(
+    fresh_groups: Callable[[int], list[Node]], yard: Yard, server: Server
+) -> None:
+    groups = fresh_groups(1)
+    new = placed(server, 1, "growth_full")
+    yard.databases(server, ["growth_full"])
+    server.ask("CREATE TABLE mine (a int)", "growth_full")
+
+    async def job() -> None:
+        lender = Grown([*groups, new, replace(new, group=GroupId(5))])
+        with pytest.raises(DeployError, match="not empty"):
+            await growth.add_group(lender, [new], dump=lender.dump)
+        with pytest.raises(DeployError, match="next group"):
+            await growth.add_group(lender, [replace(new, group=GroupId(5))], dump=lender.dump)
+        async with await World.open(groups) as world:
+            assert sorted((await world.map()).groups) == [0]
+            await world.do("CREATE TABLE still_works (a int)")
+
+    run(job())
+
+
+def test_a_group_leaves_and_its_number_with_it(
+    fresh_groups: Callable[[int], list[Node]], yard: Yard, server: Server
+) -> None:
+    groups = fresh_groups(3)
+    again = placed(server, 3, "growth_again")
+    yard.databases(server, ["growth_again"])
+
+    async def job() -> None:
+        async with await World.open(groups) as world:
+            await world.do(
+                "CREATE TABLE t (id bigint PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE c (id int PRIMARY KEY)"
+            )
+            await world.call("reference", "c")
+            lender = Grown([*groups, again])
+            for number, match in (
+                (0, "group 0"),
+                ((await world.shards("t"))[0].group, "holds 1 shards|group 0"),
+            ):
+                with pytest.raises(DeployError, match=match):
+                    await growth.remove_group(lender, GroupId(number))
+            assert await growth.remove_group(lender, GroupId(2))
+            assert not await growth.remove_group(lender, GroupId(2))
+            cluster = await world.map()
+            assert (sorted(cluster.groups), cluster.coming_group) == ([0, 1], 3)
+            assert await world.rows(1, "SELECT srvname FROM pg_foreign_server") == [("group_0",)]
+            assert await growth.add_group(lender, [again], dump=lender.dump)
+            assert sorted((await world.map()).groups) == [0, 1, 3]
+
+    run(job())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -197,14 +198,15 @@ class _Filling:
         await self._run_all(texts, _DUPLICATE_ROLE)
 
     async def _copy_definitions(self) -> dumped.Definitions:
-        tables = self.change.cluster.tables.values()
-        only_home = [t for t in tables if t.kind == "single" or (t.kind == "view" and not t.on_all)]
+        names = "[]"
+        if self.source == HOME:
+            names = (await self.change.run_home("SELECT pg_catalog.to_jsonb(pgherd.only_home())"))[0][
+                0
+            ] or "[]"
         text = await self.dump.schema(
             self.source,
             but_schemas=dumped.OWN_SCHEMAS,
-            but_tables=[qualified(table.schema, table.name) for table in only_home]
-            if self.source == HOME
-            else [],
+            but_tables=json.loads(names),
         )
         found = dumped.definitions(text, comments=self.source != HOME)
         await self._run_all(found.objects, _UNDEFINED if self.source == HOME else ())

@@ -421,7 +421,10 @@ BEGIN
     result := result || (SELECT format(E';\nALTER TABLE %s OWNER TO %I', full_name, pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = rel);
     RETURN result || coalesce((SELECT string_agg(format(E';\nGRANT %s ON %s TO %s%s', g.privilege_type, full_name, pgherd.grantee(g.grantee),
             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '')
-        FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = rel AND g.grantee <> c.relowner), '');
+        FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = rel AND g.grantee <> c.relowner), '')
+      || coalesce((SELECT string_agg(format(E';\nGRANT %s (%I) ON %s TO %s%s', g.privilege_type, a.attname, full_name, pgherd.grantee(g.grantee),
+            CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '')
+        FROM pg_attribute a, aclexplode(a.attacl) g WHERE a.attrelid = rel AND NOT a.attisdropped), '');
 END $$;
 
 CREATE OR REPLACE FUNCTION pgherd.sync_view_rights(p_schema text, p_name text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER

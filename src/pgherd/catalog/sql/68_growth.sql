@@ -9,6 +9,15 @@ CREATE OR REPLACE FUNCTION pgherd.global_rights() RETURNS jsonb LANGUAGE sql STA
     WHERE t.kind IN ('single', 'view')
 $$;
 
+-- What only group 0 has: single tables, the sequences that belong to them, and views that name one. As quoted names.
+CREATE OR REPLACE FUNCTION pgherd.only_home() RETURNS text[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH own AS (SELECT to_regclass(format('%I.%I', t.schema, t.name))::oid AS rel FROM pgherd.tables t WHERE t.kind = 'single' OR (t.kind = 'view' AND NOT t.on_all)),
+         counting AS (SELECT d.objid AS rel FROM own JOIN pg_depend d ON d.refobjid = own.rel AND d.deptype IN ('a', 'i') JOIN pg_sequence s ON s.seqrelid = d.objid
+                      WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass)
+    SELECT array_agg(format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')))
+    FROM (SELECT rel FROM own UNION SELECT rel FROM counting) x JOIN pg_class c ON c.oid = x.rel JOIN pg_namespace n ON n.oid = c.relnamespace
+$$;
+
 CREATE OR REPLACE FUNCTION pgherd.set_global_rights(p_rights jsonb) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r record;
