@@ -20,7 +20,7 @@ from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.deploy import patroni, patroni_api
 from pgherd.deploy.node_config import NodeConfig
 from pgherd.engine.link import Link
-from pgherd.errors import DeployError, GroupDown
+from pgherd.errors import DeployError, EtcdDown, GroupDown
 from pgherd.gateway.tls import client_context
 
 CONNECT_S = 5.0
@@ -244,12 +244,18 @@ async def _wait_primaries(lender: Primaries, groups: int | None, within_s: float
     """The announced nodes, as soon as all groups have a primary. Raises DeployError beyond the bound."""
     deadline = time.monotonic() + within_s
     while True:
-        found = await asyncio.to_thread(lender.announced)
+        late = time.monotonic() > deadline
+        try:
+            found = await asyncio.to_thread(lender.announced)
+        except EtcdDown:  # it may be starting as well
+            if late:
+                raise
+            found = []
         led = {member.group for member in found if member.leader}
         seen = {member.group for member in found}
         if led == seen and 0 in led and len(led) >= (groups or 1):
             return found
-        if time.monotonic() > deadline:
+        if late:
             raise DeployError(
                 _what_is_missing(found, groups),
                 hint="Start the nodes first (pgherd node), and see their logs.",

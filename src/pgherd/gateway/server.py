@@ -24,6 +24,7 @@ from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.controller.duties import Controller
 from pgherd.engine.ids import IdSource
+from pgherd.engine.link import Row
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.errors import BadSetting, DeployError, GroupDown, PgherdError, TooManyClients
 from pgherd.gateway import scram
@@ -49,6 +50,7 @@ _REPORTED = (
     "default_transaction_read_only", "in_hot_standby", "scram_iterations",
 )  # fmt: skip
 DRAIN_S = 5.0
+LOOK_UPS = 3  # a node may vanish while one is under way; hardly one after the other
 FIRST_S = 2.0  # how long the start waits for the primaries of other groups than 0
 STUCK_S = 0.5  # a statement that has not answered for so long is looked into, once
 
@@ -399,19 +401,28 @@ class Gateway:
 
     async def verifier(self, user: str) -> str:
         """The SCRAM verifier of a role as the servers store it; one that nothing fits if it may not log in."""
-        link = await self.servers.readable(self.groups())
-        try:
-            name = user.replace("'", "''")
-            rows = await link.run(
-                "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolname = "
-                f"'{name}' AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
-            )
-        finally:
-            self.lender.give_back(link)
+        name = user.replace("'", "''")
+        rows = await self._look_up(
+            "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolname = "
+            f"'{name}' AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
+        )
         found = rows[0][0] if rows else None
         if found is None or not found.startswith("SCRAM-SHA-256$"):
             return scram.fake_verifier(user, self._secret)
         return found
+
+    async def _look_up(self, sql: str) -> list[Row]:
+        """Rows of a look-up of the gateway's own, anywhere. A connection may be lost just then: its node is gone."""
+        for tries_left in reversed(range(LOOK_UPS)):
+            link = await self.servers.readable(self.groups())
+            try:
+                return await link.run(sql)
+            except GroupDown:
+                if not tries_left:
+                    raise
+            finally:
+                self.lender.give_back(link)
+        raise AssertionError
 
 
 class ShuttingDown(PgherdError):
