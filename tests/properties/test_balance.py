@@ -31,21 +31,27 @@ NOW_S = 1_767_225_600.0
 
 
 @st.composite
-def pictures(draw: st.DrawFn, *, part_max: float = 5.0, draining: bool = True) -> Picture:
-    """Up to six groups, two keyspaces (range and hash) with up to 40 shards, all old enough to be changed."""
+def pictures(draw: st.DrawFn, *, draining: bool = True) -> Picture:
+    """Up to six groups, two keyspaces (range and hash) with up to 40 shards, all old enough to be changed.
+
+    In some all shards are small, in some a few are above their limits.
+    """
     chance = Random(draw(st.integers(0, 2**32)))
+    part_max = draw(st.sampled_from([0.3, 1.5, 2.5, 3.5]))
     count = draw(st.integers(2, 6))
     groups = [
         GroupPicture(
             id=GroupId(number),
             weight=chance.choice((1.0, 1.0, 2.0)),
-            draining=draining and number > 0 and chance.random() < 0.1,
-            busy=chance.random() < 0.1,
+            draining=draining and number > 0 and chance.random() < 0.05,
+            busy=chance.random() < 0.05,
         )
         for number in range(count)
     ]
     limits = KeyspaceSettings(
-        autosplit=draw(st.booleans()) or draw(st.booleans()), shards_min=draw(st.integers(0, 3))
+        autosplit=draw(st.booleans()) or draw(st.booleans()),
+        shards_min=draw(st.integers(0, 3)),
+        merge_after_s=0.0,
     )
     ranged = KeyspacePicture(
         id=KeyspaceId(1), name="r", strategy="range", key_types=("bigint",), settings=limits
@@ -65,7 +71,7 @@ def pictures(draw: st.DrawFn, *, part_max: float = 5.0, draining: bool = True) -
         for shard in shards
     }
     running = ()
-    if chance.random() < 0.3:
+    if chance.random() < 0.2:
         shard = chance.choice(shards)
         running = (
             Running(id=1, kind="move", shards=frozenset({shard.id}), groups=frozenset({shard.group, GroupId(0)})),
@@ -79,7 +85,7 @@ def pictures(draw: st.DrawFn, *, part_max: float = 5.0, draining: bool = True) -
 def _shard(chance: Random, number: int, groups: int, part_max: float) -> ShardPicture:
     return ShardPicture(
         id=ShardId(number), keyspace=KeyspaceId(1), group=GroupId(chance.randrange(groups)),
-        bytes=int(chance.uniform(0, part_max) ** 2 * GIB), seconds=chance.choice((0.0, chance.uniform(0, part_max / 3))),
+        bytes=int(chance.uniform(0, part_max) ** 2 * GIB), seconds=chance.choice((0.0, chance.uniform(0, part_max) ** 2 / 8)),
     )  # fmt: skip
 
 

@@ -9,32 +9,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgherd.balance.decision import Decision
-from pgherd.catalog.model import ShardId
+from pgherd.catalog.model import GroupId, ShardId
 
 Subject = tuple[str, int]  # ("shard", 7), ("group", 3), ("cluster", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """Balancing came to its end without being even: the highest and lowest peak then, and the groups and shards that there were.
+    """A group that is out of bounds and for which nothing could be done: its peak then, and how many shards it held."""
 
-    It begins again when one of them has become clearly worse, or the groups or shards are others.
-    """
-
-    high: float
-    low: float
-    shape: int
+    peak: float
+    shards: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Consecutive pictures in which a shard was `over` a limit, a pair was `cold`, the groups were `uneven`; and what was `told`."""
+    """Consecutive pictures in which a shard was `over` a limit, a pair was `cold`, a group was `uneven`; and what was `told`.
+
+    `spreading`: balancing is under way; `rest`: groups that it has given up for now.
+    """
 
     over: Mapping[ShardId, int] = field(default_factory=dict[ShardId, int])
     cold: Mapping[tuple[ShardId, ShardId], int] = field(default_factory=dict[tuple[ShardId, ShardId], int])
-    uneven: int = 0
+    uneven: Mapping[GroupId, int] = field(default_factory=dict[GroupId, int])
     spreading: bool = False
-    rest: Rest | None = None
+    rest: Mapping[GroupId, Rest] = field(default_factory=dict[GroupId, Rest])
     told: Mapping[Subject, str] = field(default_factory=dict[Subject, str])
     rounds: int = 0
 

@@ -1,0 +1,103 @@
+"""A round of decisions while it is made, and what its parts share: which groups are taken, and how a split is begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pgherd.balance.decision import Action, Merge, Nothing, Split
+from pgherd.balance.memory import Memory, Subject
+from pgherd.balance.picture import Picture, ShardPicture
+from pgherd.balance.splitting import split
+from pgherd.balance.spread import Spread
+from pgherd.catalog.model import GroupId, KeyspaceId, ShardId
+
+HOPELESS: Final = frozenset({"hot_key", "hot_end", "no_point"})
+AGAIN_ROUNDS: Final = 8
+
+
+@dataclass(slots=True)
+class Work:
+    """A round while it is made."""
+
+    picture: Picture
+    memory: Memory
+    spread: Spread
+    held: frozenset[ShardId]  # by running workflows
+    left: int  # workflows that may begin yet
+    actions: list[Action] = field(default_factory=list[Action])
+    nothings: list[Nothing] = field(default_factory=list[Nothing])
+    passed_over: dict[Subject, str] = field(
+        default_factory=dict[Subject, str]
+    )  # told before, and surely still so
+
+    @property
+    def blocked(self) -> set[GroupId]:
+        return self.spread.blocked
+
+    def act(self, action: Action) -> None:
+        self.actions.append(action)
+        self.left -= 1
+        self.blocked.add(action.group)
+        if not isinstance(action, Merge):
+            self.blocked.add(action.to_group)
+
+
+def hopeless(work: Work, shard: ShardPicture) -> bool:
+    """Whether a split was found to be of no help lately: that is looked at again in one round of `AGAIN_ROUNDS`."""
+    code = work.memory.told.get(("shard", shard.id))
+    if code not in HOPELESS or (work.memory.rounds + shard.id) % AGAIN_ROUNDS == 0:
+        return False
+    work.passed_over["shard", shard.id] = code
+    return True
+
+
+def shard_counts(picture: Picture, wanted: set[KeyspaceId]) -> dict[KeyspaceId, int]:
+    counts = dict.fromkeys(wanted, 0)
+    if wanted:
+        for shard in picture.shards:
+            if shard.keyspace in counts:
+                counts[shard.keyspace] += 1
+    return counts
+
+
+def try_split(
+    work: Work, shard: ShardPicture, balance: str, counts: dict[KeyspaceId, int]
+) -> Split | Nothing:
+    verdict = split(work.picture, shard, balance=balance)
+    if isinstance(verdict, Nothing):
+        work.nothings.append(verdict)
+    elif work.left > 0:
+        verdict = _placed(work, shard, verdict)
+        work.act(verdict)
+        counts[shard.keyspace] += 1
+    return verdict
+
+
+def _placed(work: Work, shard: ShardPicture, verdict: Split) -> Split:
+    """The split with its right part where that does the balance good: both parts are copied anyway."""
+    source = work.spread.standings[shard.group]
+    if not work.picture.keyspaces[shard.keyspace].settings.automove:
+        return verdict
+    share = verdict.right_share
+    load = shard.write_share * shard.appended if verdict.code == "grows" else share
+    right = replace(
+        shard,
+        bytes=int(shard.bytes * share),
+        seconds=shard.seconds * load,
+        statements=shard.statements * load,
+    )
+    target = work.spread.better_place(right, source)
+    if target is None:
+        return verdict
+    work.spread.hand_over(right, source, target)
+    reason = f"{verdict.reason}; the right part goes to group {target.group.id}, which carries less"
+    return replace(verdict, to_group=target.group.id, reason=reason)
+
+
+def too_many(picture: Picture, shard: ShardPicture, counts: dict[KeyspaceId, int]) -> Nothing | None:
+    most = picture.keyspaces[shard.keyspace].settings.shards_max
+    if counts[shard.keyspace] < most:
+        return None
+    text = f"the keyspace has {counts[shard.keyspace]} shards, and shards_max is {most}"
+    return Nothing(code="shards_max", reason=text, keyspace=shard.keyspace, shard=shard.id, group=shard.group)
