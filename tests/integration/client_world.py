@@ -77,13 +77,13 @@ async def _fill(world: World) -> None:
             if statement.strip():
                 await db.execute(statement)
         await db.execute("CALL pgherd.reference('countries')")
-        await db.execute("CALL pgherd.split('people', 'H')")
-        await db.execute("CALL pgherd.split('people', 'P')")
+        await db.execute("CALL pgherd.split('people', 'H', offline => true)")
+        await db.execute("CALL pgherd.split('people', 'P', offline => true)")
         shards = await db.fetch(
             "SELECT s.id FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace) WHERE t.name = 'people' ORDER BY s.id"
         )
         for group, row in enumerate(shards):
-            await db.execute(f"CALL pgherd.move({row['id']}, {group})")
+            await db.execute(f"CALL pgherd.move({row['id']}, {group}, offline => true)")
         for target in (db, plain):
             await fill(target)
     await plain.close()
