@@ -96,9 +96,11 @@ class EtcdDown(PgherdError):
 
 
 class ConnectionLost(GroupDown):
-    """The connection broke while it was in use. `watched`: the group's primary can change, so that trying again may help."""
+    """The connection broke while it was in use. `watched`: the group's primary can change, so that trying again may help;
+    `replica`: it was not to the primary."""
 
     watched = False
+    replica = False
 
 
 class TransactionLost(PgherdError):

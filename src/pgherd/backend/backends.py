@@ -21,7 +21,7 @@ class Backends:
         self._limits = limits
         self._watch = watch
         self._pools: dict[tuple[GroupId, str], Pool] = {}
-        self._replicas: dict[tuple[Node, str], Pool] = {}
+        self._replicas: dict[tuple[int, str], Pool] = {}
         self._types: Mapping[GroupId, TypeMap | None] = {}
         self.links: set[ServerLink] = set()
 
@@ -42,9 +42,11 @@ class Backends:
 
     def replica(self, node: Node, credentials: Credentials) -> Pool:
         """The connections to one node that is read as a replica."""
-        key = (node, credentials.user)
+        key = (node.id, credentials.user)
         found = self._replicas.get(key)
-        if found is None:
+        if found is None or (found.node is not node and not same_place(found.node or node, node)):
+            if found is not None:
+                found.close()
             pool = Pool(node.group, credentials, self._open, self._limits, self.links, node)
             found = self._replicas[key] = pool
         found.credentials = credentials
@@ -67,8 +69,10 @@ class Backends:
 
     def remap(self, nodes: Set[Node]) -> None:
         """Forget the pools of nodes that are gone, and of groups that are managed now or no more."""
-        for key in [key for key in self._replicas if key[0] not in nodes]:
-            self._replicas.pop(key).close()
+        for key, pool in list(self._replicas.items()):
+            if pool.node not in nodes:
+                del self._replicas[key]
+                pool.close()
         watch = self._watch
         for key, pool in list(self._pools.items()):
             if watch is not None and isinstance(pool, PrimaryPool) != watch.managed(pool.group):

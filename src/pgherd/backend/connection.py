@@ -212,6 +212,7 @@ class ServerLink(asyncio.Protocol):
     def _loss(self, message: str) -> ConnectionLost:
         error = ConnectionLost(message)
         error.watched = self.watched or self.replica
+        error.replica = self.replica
         return error
 
     def _fail(self, error: PgherdError) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.pool import Pool
 from pgherd.catalog.model import GroupId, Node
+from pgherd.topology import clock
 from pgherd.topology.choose import Choice
 from pgherd.topology.freshness import Freshness
 from pgherd.topology.positions import Positions
@@ -19,17 +20,21 @@ from pgherd.topology.watch import Watch
 
 SESSION = Freshness("session")
 EVENTUAL = Freshness("eventual")
+KEPT_S = 0.02  # a choice is not made anew before
 
 
 class Seen:
     """One session's. A group's last reader is a replica's pool, with the generation of its connections at that time."""
 
-    __slots__ = ("_last", "_watch", "positions")
+    __slots__ = ("_kept", "_last", "_watch", "positions")
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self.positions = Positions()
         self._last: dict[GroupId, tuple[Pool, Node, int]] = {}
+        self._kept: dict[
+            GroupId, tuple[Choice, float]
+        ] = {}  # the choice of a replica, and until when it holds
 
     def used(self, link: ServerLink) -> None:
         """The session did something on this connection."""
@@ -57,9 +62,15 @@ class Seen:
         pool, node, generation = last
         if pool.generation != generation:
             return None  # the server may have begun anew, further back
+        kept, now = self._kept.get(group), clock.now()
+        if kept is not None and now < kept[1]:
+            return kept[0]
         choice = self._watch.choose(group, SESSION, self.positions, used_before=node.id)
-        moved = choice.node is not None and choice.role == "replica" and choice.node.id != node.id
-        return None if moved else choice
+        if choice.node is not None and choice.role == "replica":
+            if choice.node.id != node.id:
+                return None
+            self._kept[group] = (choice, now + KEPT_S)
+        return choice
 
     async def pick(self, group: GroupId) -> Choice:
         """The node for the next read. Raises GroupDown or TooManyWaiting where a position must be known and nobody can tell it."""
@@ -92,4 +103,5 @@ class Seen:
 
     def _leave(self, group: GroupId) -> None:
         self._last.pop(group, None)
+        self._kept.pop(group, None)
         self.positions.wrote(group)

@@ -155,9 +155,10 @@ class Runner:
                 if not (fresh and lost.watched) or lost.partial or session.loop.time() > deadline:
                     raise
                 await self.abort_implicit()
-                if not session.near:
-                    await asyncio.sleep(AGAIN_S)
-                session.near = False
+                await asyncio.sleep(AGAIN_S)
+                if lost.replica:  # the primaries shall say, if they can
+                    groups = session.gateway.groups()
+                    session.near &= any(session.gateway.watch.primary(group) is None for group in groups)
             prepared = await self.prepare(prepared.sql, prepared.oids)
 
     def _choose_near(self, plan: Plan, *, fresh: bool) -> None:
@@ -541,9 +542,7 @@ class Runner:
         """A statement that the engine carries out; its answer is sent when it is complete and, if alone, committed."""
         session = self.session
         defines = isinstance(plan, Ddl | Call)
-        quietly = defines and not (
-            isinstance(plan, Call) and is_online(plan.name, [name for name, _ in plan.named])
-        )
+        quietly = defines and not (isinstance(plan, Call) and is_online(plan.name))
         async with session.gateway.changing_map(self.session) if quietly else _nothing():
             async with self.transaction(mode) as tx:
                 part = await execute(plan, params, self.work(tx, params))

@@ -18,12 +18,15 @@ from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.errors import GroupDown, ServerError
 from pgherd.gateway import tls
 from pgherd.gateway.settings import GatewaySettings, is_loopback
-from pgherd.topology.choose import Place
+from pgherd.topology import clock
+from pgherd.topology.choose import Choice, Place
 from pgherd.topology.freshness import Freshness
 from pgherd.topology.watch import Watch, WatchSettings
 
 _NOT_NOW = frozenset({"57P01", "57P02", "57P03"})  # a server that starts, or stops
 EVENTUAL = Freshness("eventual")
+KEPT_S = 0.02
+CHOSEN_MAX = 1_000
 _REPLICA_CONNECT_S = 2.0  # the primary answers instead of a replica that does not
 
 
@@ -48,6 +51,7 @@ class Servers:
         )
         self.backends = Backends(self._connect, limits, self.watch)
         self._turn = count()
+        self._chosen: dict[tuple[GroupId, Freshness], tuple[Choice, float]] = {}
 
     def follow(self, cluster: ClusterMap) -> None:
         """Watch and reach the nodes of this map from now on."""
@@ -98,6 +102,23 @@ class Servers:
                 await self.watch.wait_primary(group)
             if doubt and self.watch.managed(group):
                 await self.watch.position(group)
+
+    def choice(self, group: GroupId, freshness: Freshness) -> Choice:
+        """As `Watch.choose` (for other levels than session); a choice is kept for a moment, and so is made a little stricter."""
+        now = clock.now()
+        kept = self._chosen.get((group, freshness))
+        if kept is not None and now < kept[1] and (kept[0].role == "replica" or self.watch.primary(group)):
+            return kept[0]
+        keep_s = KEPT_S
+        wanted = freshness
+        if freshness.level == "bounded":
+            keep_s = min(KEPT_S, freshness.bound_s / 10)
+            wanted = Freshness("bounded", freshness.bound_s - keep_s)
+        found = self.watch.choose(group, wanted)
+        if len(self._chosen) > CHOSEN_MAX:
+            self._chosen.clear()
+        self._chosen[group, freshness] = (found, now + keep_s)
+        return found
 
     def readiest(self, groups: Iterable[GroupId]) -> list[GroupId]:
         """The groups, those that have a primary now before the others."""

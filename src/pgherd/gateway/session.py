@@ -316,7 +316,7 @@ class ClientSession(TransactionState):
         assert reading is not None
         if prepared.plan.replica and gateway.watch.managed(group) and not self.isolation_set:
             session = reading.level == "session" and seen is not None
-            choice = seen.quick(group) if session and seen else gateway.watch.choose(group, reading)
+            choice = seen.quick(group) if session and seen else gateway.servers.choice(group, reading)
             if choice is None or choice.node is None:
                 return None
             if choice.role == "replica":

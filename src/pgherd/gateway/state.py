@@ -161,7 +161,11 @@ class TransactionState(ClientTransport):
         if self.reading is None or not watch.managed(group):
             return None
         session = self.reading.level == "session" and self.seen is not None
-        choice = await self.seen.pick(group) if session and self.seen else watch.choose(group, self.reading)
+        choice = (
+            await self.seen.pick(group)
+            if session and self.seen
+            else self.gateway.servers.choice(group, self.reading)
+        )
         if choice.node is None or choice.role == "primary":
             return None
         try:
