@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pgherd.catalog.admin.arguments import Arguments
-from pgherd.catalog.model import ClusterMap, Shard, ShardId
-from pgherd.catalog.text import literal
+from pgherd.catalog.model import ClusterMap, Shard, ShardId, Table, physical_schema
+from pgherd.catalog.text import literal, qualified
 from pgherd.engine.work import Work
 from pgherd.errors import BadSetting, Refused
 from pgherd.reshard import points
@@ -30,6 +30,7 @@ class Wish:
 
 
 SETTINGS: Final = ("max_pause", "keep_for", "verify", "dry_run", "offline", "wait")
+SMALL_BYTES: Final = 256 * 1024
 Plan = Callable[[Asking, Arguments], Awaitable[Wish | None]]
 
 
@@ -112,6 +113,28 @@ def _merged_hash(one: Piece, two: Piece) -> Piece:
 
 
 PLANS: Final[Mapping[str, Plan]] = {"move": move, "split": split, "merge": merge}
+
+
+async def is_small(work: Work, arguments: Arguments, cluster: ClusterMap) -> bool:
+    """Whether the shards that the arguments may mean hold next to nothing."""
+    total = 0
+    for keyspace in cluster.keyspaces.values():
+        tables = [table for table in cluster.tables.values() if table.keyspace == keyspace.id]
+        named = any(table.name in arguments.values.get("table", "") for table in tables)
+        for shard in keyspace.shards:
+            if named or arguments.values.get("shard") == str(shard.id):
+                total = max(total, await _size(work, shard, tables))
+    return total <= SMALL_BYTES
+
+
+async def _size(work: Work, shard: Shard, tables: list[Table]) -> int:
+    names = (qualified(physical_schema(f"shard_{shard.id}", table.schema), table.name) for table in tables)
+    sizes = " + ".join(f"coalesce(pg_relation_size(to_regclass({literal(name)})), 0)" for name in names)
+    link = await work.tx.lender.lend(shard.group)
+    try:
+        return int((await link.run(f"SELECT {sizes or '0'}"))[0][0] or 0)
+    finally:
+        work.tx.lender.give_back(link, reusable=not link.broken)
 
 
 async def request(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from pgherd.engine.link import Workspace
 from pgherd.engine.work import Work
 from pgherd.errors import UndefinedProcedure
 from pgherd.reshard import requests, telling
+from pgherd.reshard.asking import truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +61,39 @@ async def call(
     arguments = Arguments.match(
         name, procedure.parameters, args, named, variadic=procedure.variadic, more=procedure.more
     )
-    if is_online(name, named):
-        assert isinstance(work, Work), "workflows need a session"
-        run = telling.tell if name in telling.WISHES else requests.request
-        await run(work, name, arguments, cluster, path)
-        return "CALL"
-    assert procedure.run is not None
-    change = await begin(work, None, cluster, path)
-    await procedure.run(change, arguments)
+    if name in telling.WISHES:
+        await telling.tell(session_of(work), name, arguments, cluster, path)
+    elif "offline" in procedure.more and not await _at_once(work, procedure, arguments, cluster):
+        await requests.request(session_of(work), name, arguments, cluster, path)
+    else:
+        assert procedure.run is not None
+        change = await begin(work, None, cluster, path)
+        await procedure.run(change, arguments)
     return "CALL"
 
 
-def is_online(name: str, named: Iterable[str]) -> bool:
-    """Whether the call is carried out as a workflow, which locks nothing while it runs. `named`: names of its named arguments."""
-    procedure = PROCEDURES.get(name)
-    if procedure is None or "offline" in named:
+def session_of(work: Workspace) -> Work:
+    """The session's own work: only from there can connections beside its transaction be had."""
+    assert isinstance(work, Work), "workflows need a session"
+    return work
+
+
+async def _at_once(work: Workspace, procedure: _Procedure, arguments: Arguments, cluster: ClusterMap) -> bool:
+    """Whether it is done in the caller's own transaction, with the shard locked: inside a transaction block, where that was asked for,
+    and where the shard is so small that a workflow would take longer than it saves."""
+    if procedure.run is None:
         return False
-    return procedure.run is None or "offline" in procedure.more
+    if "offline" in arguments.values:
+        return truth(arguments, "offline")
+    if not isinstance(work, Work) or work.tx.explicit:
+        return True
+    online = {"dry_run", "keep_for", "max_pause", "wait", "verify"}
+    if arguments.procedure == "split" and "point" not in arguments.values:
+        return False
+    return not online & arguments.values.keys() and await requests.is_small(work, arguments, cluster)
+
+
+def is_online(name: str) -> bool:
+    """Whether the call locks nothing for long, so that nobody else need wait for its end."""
+    procedure = PROCEDURES.get(name)
+    return procedure is not None and (procedure.run is None or "offline" in procedure.more)

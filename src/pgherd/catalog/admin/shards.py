@@ -53,6 +53,11 @@ async def split(change: Change, arguments: Arguments) -> None:
             hint=f"CALL pgherd.distribute('{table.name}', by => 'range', key => '...') makes it one.",
         )
     keyspace = change.cluster.keyspace_of(table)
+    if "point" not in arguments.values:
+        raise Refused(
+            "where to split must be said inside a transaction, or when it is done at once",
+            hint="By itself, with offline => false, it finds the middle of the rows.",
+        )
     if keyspace.strategy == "hash":
         shard = shard_argument(change, arguments.number("point"))
         if shard.keyspace != keyspace.id:
