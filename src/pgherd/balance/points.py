@@ -49,7 +49,7 @@ def mixed(parts: tuple[tuple[KeySample, float], ...], shard: ShardPicture) -> li
 
 
 def cut_range(shard: ShardPicture, weighted: list[tuple[Key, float]]) -> Cut:
-    """The point that halves the weight; among points that are nearly as good, the one with the fewest columns."""
+    """The point that halves the weight; among points that are nearly as good, the one with the fewest columns and letters."""
     if not weighted:
         return Cut(at=None, right=0.0, side=1.0, hottest=None, hottest_share=0.0)
     hottest, share = max(weighted, key=lambda item: item[1])
@@ -62,13 +62,17 @@ def cut_range(shard: ShardPicture, weighted: list[tuple[Key, float]]) -> Cut:
         return Cut(at=None, right=0.0, side=1.0, hottest=hottest, hottest_share=share)
     best = min(sides)[0]
     points = [
-        (len(point), side, right, point)
+        ((len(point), _letters(point)), side, right, point)
         for side, right, number in sides
         if side <= best + NEARLY
         for point in (_shortest(shard, weighted[number - 1][0], weighted[number][0]),)
     ]
     _, side, right, at = min(points, key=lambda item: item[:2])
     return Cut(at=at, right=right, side=side, hottest=hottest, hottest_share=share)
+
+
+def _letters(point: Key) -> int:
+    return len(point[-1]) if isinstance(point[-1], str) else 0
 
 
 def _shortest(shard: ShardPicture, before: Key, key: Key) -> Key:
