@@ -21,13 +21,14 @@ BEGIN
     RETURN (v >> 11) << 22 | ({group}::bigint << 11) | (v & 2047);
 END $$;
 
--- True, or PH001: the reader's cluster map is not the one that this snapshot sees.
+-- True, or PH001: the reader's cluster map is not the one that this snapshot sees, or a shard may have moved since the snapshot was taken.
+-- The second is told by the name of a schema (see pgherd.mark_epoch): names are looked up as they are now, whatever the snapshot is.
 CREATE OR REPLACE FUNCTION pgherd.at_epoch(expected bigint) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     found bigint;
 BEGIN
     SELECT c.epoch INTO found FROM pgherd.cluster c;
-    IF found IS DISTINCT FROM expected THEN
+    IF found IS DISTINCT FROM expected OR pg_catalog.to_regnamespace('pgherd_epoch_' || expected) IS NULL THEN
         RAISE EXCEPTION 'the cluster map has changed: epoch % instead of %', found, expected
             USING ERRCODE = 'PH001', HINT = 'Read the cluster map again and repeat the statement.';
     END IF;

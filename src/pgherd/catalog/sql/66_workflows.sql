@@ -304,3 +304,27 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END $$;
+
+-- The name of an empty schema says the epoch as it is now, to readers whose snapshot is older (pgherd.at_epoch).
+CREATE OR REPLACE FUNCTION pgherd.mark_epoch() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    old name := (SELECT n.nspname FROM pg_namespace n WHERE n.nspname ~ '^pgherd_epoch_[0-9]+$');
+    wanted text := 'pgherd_epoch_' || NEW.epoch;
+BEGIN
+    IF old IS NULL THEN
+        EXECUTE format('CREATE SCHEMA %I', wanted);
+    ELSIF old <> wanted THEN
+        EXECUTE format('ALTER SCHEMA %I RENAME TO %I', old, wanted);
+    END IF;
+    RETURN NULL;
+END $$;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'mark_epoch' AND tgrelid = 'pgherd.cluster'::pg_catalog.regclass) THEN
+        CREATE TRIGGER mark_epoch AFTER INSERT OR UPDATE OF epoch ON pgherd.cluster FOR EACH ROW EXECUTE FUNCTION pgherd.mark_epoch();
+        ALTER TABLE pgherd.cluster ENABLE ALWAYS TRIGGER mark_epoch;
+        UPDATE pgherd.cluster SET epoch = epoch;
+    END IF;
+END $$;
