@@ -330,7 +330,7 @@ class Database(Queries):
                     return found
             elif not plan.in_transaction:
                 return await statements.everywhere(self, plan)
-            return await self.distributed(plan, args)
+            return await self.distributed(plan, args, asked=reading)
         finally:
             reading.marks.used(self.pools)
 
@@ -346,9 +346,15 @@ class Database(Queries):
             if route is not None:
                 self.routes[query] = route
 
-    async def distributed(self, plan: AnyPlan, args: Sequence[Any], reading: Reading | None = None) -> Part:
+    async def distributed(
+        self,
+        plan: AnyPlan,
+        args: Sequence[Any],
+        reading: Reading | None = None,
+        asked: Reading | None = None,
+    ) -> Part:
         """One statement as a distributed transaction of its own; with `reading` on replicas."""
-        async with self.alone(reading) as transaction:
+        async with self.alone(reading, asked) as transaction:
             part = await execute(plan, PythonParams(args), await transaction.work(args))
         if isinstance(plan, Ddl) or (isinstance(plan, Call) and plan.write):
             await self.refresh()
@@ -359,9 +365,16 @@ class Database(Queries):
         async with self.transaction() as transaction:
             return await transaction.script(query)
 
-    def alone(self, reading: Reading | None = None) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction for one statement: committed at the block's end, rolled back on any error."""
-        return Transaction(self, readonly=reading is not None, reading=reading).alone()
+    def alone(
+        self, reading: Reading | None = None, asked: Reading | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction for one statement: committed at the block's end, rolled back on any error.
+
+        On replicas it has branches, and so a transaction block in each: PostgreSQL's own snapshots need one.
+        """
+        near = reading is not None
+        level = "repeatable_read" if near else None
+        return Transaction(self, isolation=level, readonly=near, reading=reading, asked=asked).alone()
 
     def anywhere(self) -> GroupId:
         """A group for what any group can answer; another one each time."""
@@ -432,6 +445,11 @@ class Database(Queries):
     async def prepare(self, query: str) -> PreparedQuery:
         """A statement to run many times. Every statement is prepared where it runs anyway; this checks it now."""
         return PreparedQuery(self, query, await self.planned(query))
+
+    async def explain(self, query: str, *args: Any, read: str | Freshness | None = None) -> str:
+        """How a statement would be carried out: its route and why, which node answers and why, PostgreSQL's own plans."""
+        rows = await self.fetch(f"EXPLAIN {query}", *args, read=read)
+        return "\n".join(row[0] for row in rows)
 
     # ---- settings and the end -------------------------------------------------------------------------------
 

@@ -67,6 +67,10 @@ class Marks:
         self._leave(group)
         return await self._watch.read_node(group, SESSION, self._positions)
 
+    def guess(self, group: GroupId) -> Choice:
+        """The node for the next read as far as it can be told without asking anybody, for explanations."""
+        return self._watch.choose(group, SESSION, self._positions)
+
     async def token(self) -> str:
         """All of it as a text for another session. Raises GroupDown."""
         for group in {*self._pools} if self._shared else {*self._last}:
@@ -79,7 +83,8 @@ class Marks:
     def merge(self, token: str) -> None:
         """See at least what the session that made `token` had seen. Raises BadToken."""
         self._positions.merge(token)
-        self._last.clear()
+        for group in tuple(self._last):
+            self._leave(group)
 
     def _catch_up(self, group: GroupId) -> None:
         pool = self._pools.get(group)

@@ -19,10 +19,10 @@ from pgherd.client.queries import Want
 from pgherd.client.routes import Lent, Route
 from pgherd.engine.link import Link, Part
 from pgherd.errors import GroupDown, PgherdError
-from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Single
+from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Plan, Single
 from pgherd.topology import clock
 from pgherd.topology.choose import Choice
-from pgherd.topology.freshness import Freshness, parse_freshness
+from pgherd.topology.freshness import STRONG, Freshness, parse_freshness
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
@@ -73,6 +73,12 @@ class Reading:
                 "bounded", max(freshness.bound_s - min(KEPT_S, freshness.bound_s / 10), 0.0)
             )
         return self._near.watch.choose(group, freshness)
+
+    def guess(self, group: GroupId) -> Choice:
+        """The same without asking any node."""
+        if self.freshness.level == "session":
+            return self.marks.guess(group)
+        return self._near.watch.choose(group, self.freshness)
 
     def answered(self, pool: GroupPool) -> None:
         """A read was answered from `pool`."""
@@ -190,6 +196,18 @@ class Near:
             pool.give(held)
         reading.answered(pool)
         return part
+
+    def describe(self, group: GroupId, plan: Plan, reading: Reading | None) -> str | None:
+        """Which node of a managed group would carry out a plan now, and why; None where there is only one."""
+        if not self.watch.managed(group):
+            return None
+        near = reading is not None and reading.freshness != STRONG and plan.replica
+        choice = reading.guess(group) if reading is not None and near else self.watch.choose(group)
+        if choice.node is None:
+            return choice.why
+        why = choice.why if plan.replica else "writes and what may do more than read need the primary"
+        node = choice.node
+        return f"{node.name or node.id} ({choice.role}, {node.host}:{node.port}), {why}"
 
     # ---- connections -------------------------------------------------------------------------------------
 

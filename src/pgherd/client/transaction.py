@@ -50,6 +50,7 @@ class Transaction(Queries):
         deferrable: bool = False,
         parent: Transaction | None = None,
         reading: Reading | None = None,
+        asked: Reading | None = None,
     ) -> None:
         if isolation not in branches.ISOLATIONS:
             raise ValueError(
@@ -67,6 +68,7 @@ class Transaction(Queries):
         self.read_only = readonly
         self._reading = reading
         self.near = reading is not None  # it reads on replicas
+        self._asked = asked if reading is None else reading  # what EXPLAIN speaks of
         self._deferrable = deferrable
         self._name = ""
         # of the root only
@@ -201,6 +203,7 @@ class Transaction(Queries):
             path=self.db.options.path,
             notice=started.notice,
             progress=started.progress,
+            node=lambda group, plan: self.db.near.describe(group, plan, self.root._asked),
             renew=self._renewed,
         )
 
