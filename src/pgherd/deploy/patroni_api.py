@@ -23,6 +23,7 @@ class NodeStatus:
     `role`: primary, replica, demoted, …; `state`: running, starting, stopped, …; `position`: bytes of WAL, written by a
     primary, replayed by a standby. `standbys`: of a primary, who streams from it, with PostgreSQL's word for how it waits for
     each (sync, quorum, potential, async). `alone`: it goes on without etcd because all members agree (failsafe mode).
+    `successor`: a standby that etcd names as synchronous, so that it may take over; a second or two after it is in step.
     """
 
     leads: bool
@@ -32,6 +33,7 @@ class NodeStatus:
     position: int | None
     standbys: Mapping[str, str]
     alone: bool
+    successor: bool = False
 
 
 def status(config: NodeConfig) -> NodeStatus | None:
@@ -52,6 +54,7 @@ def status(config: NodeConfig) -> NodeStatus | None:
             each["application_name"]: each["sync_state"] for each in streams if each["state"] == "streaming"
         },
         alone=bool(raw.get("failsafe_mode_is_active")),
+        successor=bool(raw.get("sync_standby") or raw.get("quorum_standby")),
     )
 
 

@@ -185,15 +185,15 @@ class Replicated:
         raise DeployError(f"node {name} {what}: {words}", hint=f"Read {node.files.log}.")
 
     def is_ready(self, group: int) -> bool:
-        """Does the group have a primary, and does every other node that shall run stream from it, one of them in step?"""
+        """Does the group have a primary, and does every other node that shall run stream from it, one of them able to take over?"""
         found = self.statuses([node for node in self.current.group_nodes(group) if not node.stopped])
         leaders = [(name, status) for name, status in found.items() if status is not None and status.leads]
         if len(leaders) != 1:
             return False
         name, primary = leaders[0]
         others = found.keys() - {name}
-        in_step = any(primary.standbys.get(other) in ("sync", "quorum") for other in others)
-        return others <= primary.standbys.keys() and (in_step or not others)
+        successors = [other for other in others if (status := found[other]) is not None and status.successor]
+        return others <= primary.standbys.keys() and (bool(successors) or not others)
 
     # ---- down --------------------------------------------------------------------------------------
 
