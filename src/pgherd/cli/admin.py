@@ -1,4 +1,4 @@
-"""`pgherd split`, `move`, `distribute`, `reference`: the admin procedures, called through the gateway."""
+"""`pgherd split`, `move`, `merge`, `distribute`, `reference`: the admin procedures, called through the gateway."""
 
 from __future__ import annotations
 
@@ -13,11 +13,25 @@ TableArgument = Annotated[
     str, typer.Argument(metavar="TABLE", help="The table, with its schema if it is not in public.")
 ]
 
+ShardArgument = Annotated[
+    int, typer.Argument(metavar="SHARD", help="The shard's number (see pgherd shards).")
+]
+PauseOption = Annotated[
+    str | None, typer.Option("--max-pause", metavar="TIME", help="How long writers may have to wait (200ms).")
+]
+KeepOption = Annotated[
+    str | None, typer.Option("--keep-for", metavar="TIME", help="How long it can be undone (1 hour).")
+]
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, and what it would cost.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("split")(split)
     app.command("move")(move)
+    app.command("merge")(merge)
     app.command("distribute")(distribute)
     app.command("undistribute")(undistribute)
     app.command("reference")(reference)
@@ -26,25 +40,53 @@ def register(app: typer.Typer) -> None:
 def split(
     table: TableArgument,
     points: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="POINT…",
-            help="Where a new shard begins: a key, for several columns like {Smith,100}. In a hash keyspace: the number of the shard to halve.",
+            metavar="[POINT…]",
+            help="Where a new shard begins: a key, for several columns like {Smith,100}. In a hash keyspace: the number of the shard to halve. "
+            "Without: in the middle of the largest shard's rows.",
         ),
-    ],
+    ] = None,
+    pause: PauseOption = None,
+    keep: KeepOption = None,
+    dry_run: DryOption = False,
     state: StateOption = None,
 ) -> None:
-    """Cut shards of a table's keyspace in two, at one or more points."""
-    _carry_out([f"CALL pgherd.split({_quoted(table)}, {_quoted(point)})" for point in points], state)
+    """Cut shards of a table's keyspace in two, at one or more points, while they are in use."""
+    more = _settings(pause, keep, dry_run)
+    cuts = [f", {_quoted(point)}" for point in points or []] or [""]
+    carry_out([f"CALL pgherd.split({_quoted(table)}{cut}{more})" for cut in cuts], state)
 
 
 def move(
-    shard: Annotated[int, typer.Argument(metavar="SHARD", help="The shard's number (see pgherd shards).")],
+    shard: ShardArgument,
     group: Annotated[int, typer.Argument(metavar="GROUP", help="The group that it goes to.")],
+    pause: PauseOption = None,
+    keep: KeepOption = None,
+    dry_run: DryOption = False,
     state: StateOption = None,
 ) -> None:
-    """Move a shard to another group."""
-    _carry_out([f"CALL pgherd.move({shard}, {group})"], state)
+    """Move a shard to another group, while it is in use."""
+    carry_out([f"CALL pgherd.move({shard}, {group}{_settings(pause, keep, dry_run)})"], state)
+
+
+def merge(
+    shard: ShardArgument,
+    other: Annotated[int, typer.Argument(metavar="OTHER", help="Its neighbour, which joins it.")],
+    pause: PauseOption = None,
+    keep: KeepOption = None,
+    dry_run: DryOption = False,
+    state: StateOption = None,
+) -> None:
+    """Make one shard of two neighbours, in the first one's group, while they are in use."""
+    carry_out([f"CALL pgherd.merge({shard}, {other}{_settings(pause, keep, dry_run)})"], state)
+
+
+def _settings(pause: str | None, keep: str | None, dry_run: bool) -> str:
+    given = [
+        f"{name} => {_quoted(value)}" for name, value in (("max_pause", pause), ("keep_for", keep)) if value
+    ]
+    return "".join(f", {text}" for text in [*given, *(["dry_run => true"] if dry_run else [])])
 
 
 def distribute(
@@ -60,7 +102,7 @@ def distribute(
 ) -> None:
     """Make a distributed table of a single table, with its rows."""
     count = "" if shards is None else f", shards => {shards}"
-    _carry_out(
+    carry_out(
         [f"CALL pgherd.distribute({_quoted(table)}, by => {_quoted(by)}, key => {_quoted(key)}{count})"],
         state,
     )
@@ -68,15 +110,16 @@ def distribute(
 
 def undistribute(table: TableArgument, state: StateOption = None) -> None:
     """Make a single table of a distributed table, with its rows, in group 0."""
-    _carry_out([f"CALL pgherd.undistribute({_quoted(table)})"], state)
+    carry_out([f"CALL pgherd.undistribute({_quoted(table)})"], state)
 
 
 def reference(table: TableArgument, state: StateOption = None) -> None:
     """Make a reference table of a single table: a full copy in every group."""
-    _carry_out([f"CALL pgherd.reference({_quoted(table)})"], state)
+    carry_out([f"CALL pgherd.reference({_quoted(table)})"], state)
 
 
-def _carry_out(statements: list[str], state: StateOption) -> None:
+def carry_out(statements: list[str], state: StateOption) -> None:
+    """Run statements through the gateway, with their progress as a spinner and their notices below."""
     from pgherd.cli.asking import call  # here: the other commands start faster without it
 
     local = cluster(state)

@@ -23,6 +23,8 @@ COMMANDS = (
     "psql",
     "explain",
     "admin",
+    "workflows",
+    "doctor",
     "node",
     "init",
     "add_group",
