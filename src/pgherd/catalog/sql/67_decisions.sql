@@ -101,5 +101,5 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE sql AS $$ SELECT pgherd.not_here('set_keyspace') $$;
+CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_keyspace'); END $$;
 COMMENT ON PROCEDURE pgherd.set_keyspace IS 'Change a setting of the keyspace that a table belongs to: autosplit, size_max, load_max, window and more (docs/balancing.md).';
