@@ -243,3 +243,37 @@ def test_a_group_that_is_down_is_named_and_the_others_go_on(run: Run) -> None:
         assert [await here.value(A), await here.value(B)] == [101, 101]
 
     run(story)
+
+
+def test_a_read_over_groups_and_a_definition_that_wait_for_each_other_are_found(run: Run) -> None:
+    """The read's connections are not branches of a transaction, but they are one for whoever waits for them."""
+
+    async def story(here: Here) -> None:
+        definition, reader = here.begin(), here.begin(explicit=False)
+        lock = "LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE"
+        await (await definition.branch(B)).run(lock)
+
+        async def read() -> None:
+            async with reader.reading((A, B)) as links:
+                await asyncio.gather(*(link.run("SELECT count(*) FROM public.t") for link in links.values()))
+
+        async def locking() -> None:
+            await here.until(
+                B, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'count'"
+            )
+            await (await definition.branch(A)).run(lock)
+
+        waits = [asyncio.create_task(read()), asyncio.create_task(locking())]
+        detector = deadlock.Detector(here.lender)
+        async with asyncio.timeout(10):
+            while not all(wait.done() for wait in waits):
+                await detector.look(GROUPS)
+                await asyncio.wait(waits, timeout=0.2)
+        assert waits[1].exception() is None
+        error = waits[0].exception()
+        assert isinstance(error, ServerError)
+        assert reader.told(error.fields)["C"] == "40P01"
+        await definition.rollback()
+        await reader.rollback()
+
+    run(story)

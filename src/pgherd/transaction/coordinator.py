@@ -34,8 +34,6 @@ from pgherd.transaction.two_phase import Phase
 
 T = TypeVar("T")
 
-TAG = 0x7067 << 48  # advisory lock keys that say "same transaction as process <pid> of group <group>"
-
 
 @dataclass(slots=True)
 class Branch:
@@ -73,6 +71,7 @@ class Transaction:
         self.branches: dict[GroupId, Branch] = {}
         self.failed = False
         self.committing = False  # from now on no cancel request may be sent to a branch's server
+        self.beside = False  # a read of several groups ran on connections beside the branches
         self.cancel_asked = False  # the gateway's: the user sent a cancel request
         self.lender, self.gates = lender, gates
         self.isolation, self.modes, self.read_only = isolation, modes, read_only
@@ -240,10 +239,7 @@ class Transaction:
         if anchor is None or not anchor.done() or anchor.exception() is not None:
             return ""
         link = anchor.result()
-        if link.pid == 0 or link.group == but:
-            return ""
-        key = TAG | (link.group << 32) | link.pid
-        return f"; SELECT WHERE pg_advisory_xact_lock_shared({key}) IS NULL"  # no row: see AsyncpgLink.open
+        return "" if link.group == but else deadlock.same_as(link)
 
     def opened(self, group: GroupId, link: Link, *, write: bool) -> None:
         """Say that `opening(group)` was sent on `link`; or, if the branch is known, that it writes from now on."""
@@ -350,7 +346,7 @@ class Transaction:
         """An error's fields as the user should see them: a cancel that the user did not ask for, in a transaction over
         several groups, is deadlock detection's, and becomes 40P01."""
         asked = self.cancel_asked or "timeout" in fields.get("M", "")
-        if fields.get("C") != "57014" or asked or len(self.branches) < 2:
+        if fields.get("C") != "57014" or asked or (len(self.branches) < 2 and not self.beside):
             return dict(fields)
         return {**fields, **deadlock.FIELDS}
 

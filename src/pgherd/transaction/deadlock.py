@@ -12,12 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
+from pgherd.engine.link import Link
 from pgherd.errors import PgherdError
 from pgherd.transaction.perform import Lender
 from pgherd.transaction.recovery import ask
 
 LOOK_S = 1.0  # a group that hangs must not keep the others' deadlocks
 Process = tuple[GroupId, int]  # a server process: its group and its pid
+
+TAG = 0x7067 << 48  # advisory lock keys that say "same transaction as process <pid> of group <group>"
 
 # One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
 SCAN = """WITH waiting AS MATERIALIZED (
@@ -40,6 +43,13 @@ FIELDS = {
     "D": "Transactions that span groups waited for each other; the gateway's log names them.",
     "H": "Run the transaction again.",
 }
+
+
+def same_as(link: Link) -> str:
+    """What a connection runs after BEGIN to say that it works for the same transaction as `link`; it answers no row."""
+    if link.pid == 0:
+        return ""
+    return f"; SELECT WHERE pg_advisory_xact_lock_shared({TAG | (link.group << 32) | link.pid}) IS NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link, Params, Part, Row, TextRows
 from pgherd.errors import Refused, SnapshotBusy
+from pgherd.transaction import deadlock
 from pgherd.transaction.perform import Lender
 from pgherd.transaction.snapshot import Passage
 
@@ -124,13 +125,25 @@ async def _beside(
         links = {group: await stack.enter_async_context(_lent(tx.lender, group)) for group in groups}
         covered = (*groups, *through)
         if tx.snapshot and len(covered) > 1:
-            begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{tx.tag()}"
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            tags = _tags(tx, list(links.values()))
             async with tx.gates.window(covered):
-                await together(link.run(f"{begin}; {first(group)}") for group, link in links.items())
+                await together(
+                    link.run(f"{begin}{tags[group]}; {first(group)}") for group, link in links.items()
+                )
             yield links
             await together(link.run("COMMIT") for link in links.values())
         else:
             yield links
+
+
+def _tags(tx: Transaction, links: Sequence[Link]) -> dict[GroupId, str]:
+    """What says of each connection to which transaction it belongs: the user's, or else the first of the connections."""
+    tx.beside |= len(links) > 1
+    if own := tx.tag():
+        return {link.group: own for link in links}
+    first, *others = links
+    return {first.group: "", **{link.group: deadlock.same_as(first) for link in others}}
 
 
 @asynccontextmanager
