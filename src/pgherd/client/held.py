@@ -21,10 +21,11 @@ class Held:
     wakes up, so looking at it then is as good as looking at the clock.
     """
 
-    __slots__ = ("connection", "dirty", "doubted", "generation", "statements", "sure")
+    __slots__ = ("connection", "dirty", "doubted", "generation", "pid", "statements", "sure")
 
     def __init__(self, connection: asyncpg.Connection, generation: int = 0) -> None:
         self.connection = connection
+        self.pid = connection.get_server_pid()  # asyncpg cannot tell it any more when the connection is lost
         self.generation = generation
         self.statements: dict[str, PreparedStatement] = {}
         self.dirty = False
@@ -63,7 +64,10 @@ class Held:
         """
         connection: Any = self.connection
         state: Any = statement._state  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportPrivateUsage]
-        return connection._protocol.bind_execute(state, args, "", limit, True, timeout)
+        protocol = connection._protocol
+        if protocol is None:  # given up meanwhile
+            raise asyncpg.ConnectionDoesNotExistError("the connection was closed")
+        return protocol.bind_execute(state, args, "", limit, True, timeout)
 
     async def reread(self) -> None:
         """Forget what is known of types and statements: they were redefined."""

@@ -95,7 +95,7 @@ class AsyncpgLink:
     @property
     def pid(self) -> int:
         """The server process behind this connection."""
-        return self.held.connection.get_server_pid()
+        return self.held.pid
 
     def _error(self, error: BaseException) -> BaseException:
         if isinstance(error, asyncpg.PostgresError) and not isinstance(
