@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
+from pgherd.backend.pool import NoneFree
 from pgherd.backend.state import switch_sql
 from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import Cancelled, GroupDown, ServerError
@@ -14,6 +15,9 @@ from pgherd.gateway.reading import Seen
 from pgherd.gateway.transport import ClientTransport
 from pgherd.topology.freshness import parse_freshness
 
+CHOOSE_AGAIN_S = (
+    0.05  # a read that a replica could answer waits no longer for the primary before it looks for one
+)
 PROGRESS = "PH100"  # the SQLSTATE of notices that only say how far long work is
 
 if TYPE_CHECKING:
@@ -122,11 +126,11 @@ class TransactionState(ClientTransport):
         To a replica, if the statement under way may be answered by one, and one is fresh enough.
         """
         self.used = True
-        if self.near and not self.pinned and (found := await self._lend_near(group)) is not None:
-            return found
         state = self.state_local or self.state
         link = self.pinned.get(group)
-        if link is None or self._is_branch(link):
+        if self.near and not self.pinned:
+            link = await self._lend_nearest(group)
+        elif link is None or self._is_branch(link):
             link = await self.gateway.backends.pool(group, self.credentials).take(state)
         else:
             await self.held(link)
@@ -154,6 +158,20 @@ class TransactionState(ClientTransport):
         )
         self.lent(link)
         return link
+
+    async def _lend_nearest(self, group: GroupId) -> ServerLink:
+        """A connection to the nearest node that is fresh enough. While the primary that was chosen goes away, choose again."""
+        gateway, state = self.gateway, self.state_local or self.state
+        deadline = self.loop.time() + gateway.settings.failover_wait
+        while True:
+            found = await self._lend_near(group)
+            if found is not None:
+                return found
+            try:
+                return await gateway.backends.pool(group, self.credentials).take(state, CHOOSE_AGAIN_S)
+            except GroupDown as error:
+                if isinstance(error, NoneFree) or self.loop.time() > deadline:
+                    raise
 
     async def _lend_near(self, group: GroupId) -> ServerLink | None:
         """A connection to the nearest replica that is fresh enough; None: the primary shall answer."""
