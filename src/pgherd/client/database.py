@@ -226,9 +226,11 @@ class Database(Queries):
         return await super().execute(query, *args, timeout=timeout)
 
     def _near(self, query: str, args: Sequence[Any], read: str | Freshness) -> Lent | None:
-        """As `_lend`, for a read that says how fresh it must be."""
+        """As `lend`, for a read that says how fresh it must be."""
         reading = self.near.reading(read)
-        return self.lend(query, args) if reading.freshness == STRONG else self.near.lend(query, args, reading)
+        if reading.freshness == STRONG and query in self.routes:
+            return self.lend(query, args)
+        return self.near.lend(query, args, reading)
 
     # ---- the long way ------------------------------------------------------------------------------------
 

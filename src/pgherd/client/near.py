@@ -116,7 +116,7 @@ class Near:
     # ---- the short way ---------------------------------------------------------------------------------
 
     def lend(self, query: str, args: Sequence[Any], reading: Reading) -> Lent | None:
-        """As `Database._lend`, on the node that `reading` chose a moment ago."""
+        """As `Database.lend`, on the node that `reading` chose a moment ago."""
         route = self.routes.get(query)
         if route is None or self._db.current.get() is not None:
             return None
@@ -126,7 +126,7 @@ class Near:
             return None
         if target is None:
             return None
-        pool = reading.known(target[0])
+        pool = target[0] if reading.freshness == STRONG else reading.known(target[0])
         if pool is None or not pool.idle:
             return None
         held = pool.idle.pop()
