@@ -31,7 +31,7 @@ SECRETS = {
     "replication_password": "opensesame-replication",
     "rest_password": "opensesame-rest",
 }
-WAIT_S = 60.0
+WAIT_S = 120.0
 SCRIPT = Path(__file__).parents[2] / "examples" / "several-machines" / "make-certificates.sh"
 
 
@@ -202,6 +202,10 @@ class Machines:
         process.send_signal(signal.SIGTERM)
         process.wait(WAIT_S)
 
+    def reload(self, name: str) -> None:
+        """As `systemctl reload`."""
+        self.running[name].send_signal(signal.SIGHUP)
+
     def burn(self, name: str) -> None:
         """Lose a node: SIGKILL for everything of it at one moment."""
         files = NodeFiles(self.directory / f"node-{name}")
@@ -211,13 +215,14 @@ class Machines:
         self.running.pop(name).wait(WAIT_S)
 
     def close(self) -> None:
-        """Stop everything: gateway, nodes, etcd."""
-        for stage in ("gateway", "g", "etcd"):
-            stopping = [self.running.pop(name) for name in list(self.running) if name.startswith(stage)]
-            for process in stopping:
-                process.send_signal(signal.SIGTERM)
-            for process in stopping:
-                process.wait(WAIT_S)
+        """End everything."""
+        for name in [name for name in self.running if name.startswith("g") and name != "gateway"]:
+            self.burn(name)
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(WAIT_S)
+        self.running.clear()
 
 
 def until(look: Callable[[], T | None], what: str) -> T:

@@ -154,6 +154,29 @@ def test_no_password_is_in_a_log_or_a_command_line(world: Machines) -> None:
         assert path.stat().st_mode & 0o077 == 0
 
 
+def test_settings_and_certificates_are_taken_up_without_a_restart(world: Machines) -> None:
+    before = asyncio.run(certificate_and_work_mem(world))
+    world.make_certificates()
+    config = world.config("g1-n1")
+    config.write_text(config.read_text() + 'work_mem = "7MB"\n')
+    world.reload("g1-n1")
+
+    def changed() -> bool:
+        now = asyncio.run(certificate_and_work_mem(world))
+        return now[0] != before[0] and now[1] == "7MB"
+
+    until(changed, "the new certificate is shown, and the setting counts")
+
+
+async def certificate_and_work_mem(world: Machines) -> tuple[bytes, str]:
+    """What the third machine's PostgreSQL shows and says."""
+    connection = await world.at_node(2)
+    shown = connection._transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    told = await connection.fetchval("SHOW work_mem")
+    await connection.close()
+    return shown, told
+
+
 def test_a_node_comes_and_goes(world: Machines) -> None:
     world.start_node("g1-n2", 0, offset=1)
     until(lambda: nodes(world).get("g1-n2") == (1, MACHINES[0], world.ports[2] + 1), "g1-n2 is registered")

@@ -130,6 +130,7 @@ class Supervisor:
     _asked: float = 0.0
     _answered: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _changed: threading.Event = field(default_factory=threading.Event)
 
     @property
     def files(self) -> NodeFiles:
@@ -139,13 +140,15 @@ class Supervisor:
         """Until SIGTERM or SIGINT. Raises DeployError if the node runs already."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload())
+        signal.signal(signal.SIGHUP, lambda *_: self._changed.set())
         self.config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._lock()
         processes.write_pid(self.files.pid_file, os.getpid())
         try:
             while not self._stop.is_set():
                 self._look()
+                if self._changed.is_set():
+                    self._reload()
                 self._stop.wait(LOOK_EVERY_S)
         finally:
             self._end()
@@ -251,8 +254,22 @@ class Supervisor:
                 self._child.wait(10)
 
     def _reload(self) -> None:
-        if self._patroni is not None:
-            processes.send(self._patroni, signal.SIGHUP)
+        """Take up changed settings and renewed certificates, here, in Patroni and in PostgreSQL."""
+        self._changed.clear()
+        try:
+            config = node_config.load(Path(sys.argv[1]).absolute())
+            patroni_config.check(config, self.binaries)
+        except PgherdError as error:
+            _say(f"the settings stay as they were: {error.message}")
+            return
+        if _place(config) != _place(self.config):
+            _say("the node's name, addresses and directory change at its next start")
+            return
+        self.config = config
+        self._write_settings()
+        for pid in (self._patroni, self.files.postgres_pid()):
+            if pid is not None:
+                processes.send(pid, signal.SIGHUP)
 
     # ---- the end -----------------------------------------------------------------------------------
 
@@ -271,6 +288,12 @@ class Supervisor:
         Lease(self.config.data).end()
         stop_postgres(self.files)
         self.files.patroni_pid_file.unlink(missing_ok=True)
+
+
+def _place(config: NodeConfig) -> tuple[object, ...]:
+    """Who and where a node is."""
+    who = (config.cluster, config.group, config.name, config.directory)
+    return (*who, config.host, config.bind, config.port, config.rest_port, config.pg_bin)
 
 
 def answers(config: NodeConfig, timeout_s: float = 1.0) -> bool:
