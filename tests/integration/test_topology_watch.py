@@ -344,6 +344,31 @@ def test_a_session_reads_what_it_wrote_nearby(herd: Herd) -> None:
     run(test)
 
 
+def test_with_an_old_map_only_the_primary_answers(herd: Herd) -> None:
+    """It says that a shard has moved away; its replicas may not know it yet, or never get the rows."""
+
+    async def test() -> None:
+        newest = await load(herd)
+        async with watching(herd) as seen:
+            await until(lambda: seen.choose(EVENTUAL).role == "replica")
+            other = Positions()
+            other.epoch = newest.epoch + 1  # somebody worked by a map that we do not have yet
+            positions = Positions()
+            positions.merge(other.token())
+            assert (await seen.watch.read_node(GROUP, SESSION, positions)).role == "primary"
+            assert seen.epochs == [newest.epoch + 1]
+            seen.watch.follow(ClusterMap(epoch=newest.epoch + 1, groups=newest.groups))
+            assert seen.choose(EVENTUAL).role == "primary"  # the replica does not know it
+        old = ClusterMap(epoch=newest.epoch - 1, groups=newest.groups)
+        async with watching(herd, map=old) as seen:
+            await until(lambda: seen.choose(EVENTUAL).role == "replica")
+            assert seen.choose(Freshness("bounded", 3600)).role == "primary"
+            seen.watch.follow(newest)
+            await until(lambda: seen.choose(Freshness("bounded", 3600)).role == "replica")
+
+    run(test)
+
+
 def test_a_replica_that_does_not_replay_is_not_taken_for_fresh(herd: Herd) -> None:
     async def test() -> None:
         async with watching(herd) as seen:

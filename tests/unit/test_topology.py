@@ -122,6 +122,13 @@ def test_a_replica_that_was_lost_or_is_silent_does_not_answer() -> None:
     assert chosen([primary, replica], 13.5, EVENTUAL).node == A
 
 
+def test_a_replica_that_does_not_know_the_map_does_not_answer() -> None:
+    views = [view(A, answer(10.0, epoch=7)), view(B, answer(10.0, standby=True, epoch=6))]
+    found = candidates(views, trusted_primary(views, 10.0), History(), Place(), 7)
+    assert [candidate.node for candidate in found] == [A]
+    assert len(candidates(views, trusted_primary(views, 10.0), History(), Place(), 6)) == 2
+
+
 def test_an_idle_primary_makes_nobody_look_late_and_a_paused_replica_does() -> None:
     history = History()
     for moment, position in ((1.0, 50), (2.0, 50), (3.0, 50)):
@@ -227,6 +234,13 @@ def test_positions_only_grow_along_the_history() -> None:
     assert GROUP in positions.dirty
     positions.settled(GROUP, Position(2, 60))
     assert (positions.get(GROUP), positions.dirty) == (Position(2, 60), set())
+
+
+def test_a_token_says_by_which_map_the_session_worked() -> None:
+    first, second = Positions(), Positions()
+    first.epoch = 12
+    second.merge(first.token())
+    assert second.epoch == 12
 
 
 # ---- pauses --------------------------------------------------------------------------------------------

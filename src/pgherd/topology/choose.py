@@ -119,16 +119,25 @@ class Choice:
 
 
 def candidates(
-    views: Sequence[NodeView], trust: Trust, history: History, place: Place
+    views: Sequence[NodeView], trust: Trust, history: History, place: Place, epoch: int = 0
 ) -> tuple[Candidate, ...]:
-    """All nodes that answered when last asked; the primary only while it is trusted."""
+    """All nodes that answered when last asked; the primary only while it is trusted.
+
+    `epoch`: of the map by which statements are planned. A replica that has not replayed its change may hold the shard's table
+    under the same name still or already as a foreign one, so it does not answer; a primary would tell.
+    """
     primary = trust.view
     timeline = primary.answer.timeline if primary is not None and primary.answer is not None else 0
     return tuple(
         _candidate(view, trust, timeline, history, place)
         for view in views
-        if view is primary or (view.answer is not None and view.error is None and view.answer.in_recovery)
+        if view is primary or _stands_by(view, epoch)
     )
+
+
+def _stands_by(view: NodeView, epoch: int) -> bool:
+    answer = view.answer
+    return answer is not None and view.error is None and answer.in_recovery and answer.epoch >= epoch
 
 
 def _candidate(view: NodeView, trust: Trust, timeline: int, history: History, place: Place) -> Candidate:

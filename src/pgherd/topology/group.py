@@ -25,7 +25,7 @@ from pgherd.topology.history import History
 from pgherd.topology.node import Ask, NodeWatch, WatchSettings
 from pgherd.topology.pause import Pauses
 from pgherd.topology.positions import Position
-from pgherd.topology.views import NodeView
+from pgherd.topology.views import Answer, NodeView
 
 log = logging.getLogger("pgherd.topology")
 _SUSPECT_S = 2.0  # after a suspicion, questions are quick so long
@@ -47,6 +47,7 @@ class GroupWatch:
         settings: WatchSettings,
         on_primary: OnPrimary,
         on_epoch: Callable[[int], None],
+        epoch: int,
     ) -> None:
         self.group = group
         self.trust = Trust(None, 0.0)
@@ -70,7 +71,8 @@ class GroupWatch:
         self._waiters: deque[asyncio.Future[Node]] = deque()
         self._closing: set[asyncio.Task[None]] = set()
         self._conflict: tuple[Node, ...] = ()
-        self.follow(group)
+        self._epoch = epoch
+        self.follow(group, epoch)
 
     # ---- what is known ---------------------------------------------------------------------------------
 
@@ -130,9 +132,13 @@ class GroupWatch:
 
     # ---- changes ---------------------------------------------------------------------------------------
 
-    def follow(self, group: Group) -> None:
-        """Watch the nodes of `group` as it is now."""
+    def follow(self, group: Group, epoch: int) -> None:
+        """Watch the nodes of `group` as it is in the map of this epoch."""
         self.group = group
+        if epoch > self._epoch:
+            self._epoch = epoch
+            for watch in self._nodes.values():
+                watch.poke()  # replicas have to show that they know it, too
         wanted = {node.id: node for node in group.nodes}
         for key, watch in list(self._nodes.items()):
             if wanted.get(key) != watch.node:
@@ -183,8 +189,8 @@ class GroupWatch:
         self._report_conflict()
         if self.trust.view is not None and self.trust.view.answer is not None:
             self._pauses.heard(self.trust.view.answer)
-            self._history.note(self.trust.view.answer.sent, self.trust.view.answer.at)
-        self._candidates = candidates(self.views, self.trust, self._history, self._place)
+            self._note(self.trust.view.answer)
+        self._candidates = candidates(self.views, self.trust, self._history, self._place, self._epoch)
         self._announce(now)
         if self._timer is not None:
             self._timer.cancel()
@@ -194,6 +200,11 @@ class GroupWatch:
         if ends:
             delay = max(min(ends) - now, 0) + _TIMER_S
             self._timer = asyncio.get_running_loop().call_later(delay, self._judge)
+
+    def _note(self, answer: Answer) -> None:
+        """A primary whose map is newer than ours may have given a shard away, whose newest rows its own replicas never get."""
+        if answer.epoch <= self._epoch:
+            self._history.note(answer.sent, answer.at)
 
     def _report_conflict(self) -> None:
         if self.trust.conflict and self.trust.conflict != self._conflict:

@@ -19,7 +19,7 @@ GROUPS_MAX = 4096  # of one token: some 80 kB
 _PREFIX = "pgherd1."  # the format's version
 _GROUP_MAX = 2**31 - 1
 _TIMELINE_MAX = 2**31 - 1
-_LSN_MAX = 2**64 - 1
+_LSN_MAX = 2**63 - 1
 
 
 class Position(NamedTuple):
@@ -40,13 +40,15 @@ class Position(NamedTuple):
 class Positions:
     """One session's vector. A group is *dirty* when the session wrote there or read on its primary since it last knew a position.
 
-    `watch.Watch.settle` asks the primaries of dirty groups and calls `saw`.
+    `watch.Watch.settle` asks the primaries of dirty groups. `epoch`: of the newest map by which the session worked; with an older
+    one its rows might be looked for in a group that has given them away.
     """
 
-    __slots__ = ("_seen", "dirty")
+    __slots__ = ("_seen", "dirty", "epoch")
 
     def __init__(self) -> None:
         self.dirty: set[GroupId] = set()
+        self.epoch = 0
         self._seen: dict[GroupId, Position] = {}
 
     def wrote(self, group: GroupId) -> None:
@@ -80,6 +82,7 @@ class Positions:
     def token(self) -> str:
         """The vector as an opaque text for another session. Settle first: what is dirty is not in it."""
         numbers = bytearray()
+        _put(numbers, self.epoch)
         for group, position in sorted(self._seen.items()):
             for number in (group, *position):
                 _put(numbers, number)
@@ -89,7 +92,9 @@ class Positions:
 
     def merge(self, token: str) -> None:
         """Be at least as far as the session that made `token`. Raises BadToken, and then nothing has changed."""
-        for group, position in _read(token):
+        epoch, found = _read(token)
+        self.epoch = max(self.epoch, epoch)
+        for group, position in found:
             self.saw(group, position)
 
 
@@ -101,7 +106,7 @@ def _put(numbers: bytearray, number: int) -> None:
     numbers.append(number)
 
 
-def _read(token: str) -> list[tuple[GroupId, Position]]:
+def _read(token: str) -> tuple[int, list[tuple[GroupId, Position]]]:
     if not token.startswith(_PREFIX) or len(token) > GROUPS_MAX * 32:
         raise _bad("it does not begin as one")
     text = token.removeprefix(_PREFIX)
@@ -113,15 +118,16 @@ def _read(token: str) -> list[tuple[GroupId, Position]]:
     if len(packed) < 4 or zlib.crc32(body).to_bytes(4, "big") != packed[:4]:
         raise _bad("its check sum is wrong")
     numbers = _numbers(body)
-    if len(numbers) % 3:
+    if len(numbers) % 3 != 1:
         raise _bad("it is cut off")
+    epoch = numbers.pop(0)
     found = [
         (GroupId(group), Position(timeline, lsn))
         for group, timeline, lsn in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
     ]
-    if len(found) > GROUPS_MAX or not all(_possible(group, at) for group, at in found):
+    if epoch > _LSN_MAX or len(found) > GROUPS_MAX or not all(_possible(group, at) for group, at in found):
         raise _bad("its numbers are too large")
-    return found
+    return epoch, found
 
 
 def _numbers(body: bytes) -> list[int]:

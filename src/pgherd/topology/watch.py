@@ -46,13 +46,15 @@ class Watch:
         self._ask = ask
         self._on_primary = on_primary or _ignore
         self._on_epoch = on_epoch
-        self._epoch = 0
+        self._epoch = 0  # the newest map that anybody is known to have
+        self._followed = 0  # the newest that we have
         self._managed: dict[GroupId, GroupWatch] = {}
         self._single: dict[GroupId, Node] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def follow(self, map: ClusterMap) -> None:
         """Watch the nodes of the managed groups of `map`, and nothing else. Needs the running loop."""
+        self._followed = max(self._followed, map.epoch)
         self._epoch = max(self._epoch, map.epoch)
         before, self._single = (
             self._single,
@@ -73,10 +75,16 @@ class Watch:
         known = self._managed.get(group.id)
         if known is None:
             self._managed[group.id] = GroupWatch(
-                group, self._ask, self.place, self.settings, self._on_primary, self._heard_epoch
+                group,
+                self._ask,
+                self.place,
+                self.settings,
+                self._on_primary,
+                self._heard_epoch,
+                self._followed,
             )
-        elif known.group != group:
-            known.follow(group)
+        else:
+            known.follow(group, self._followed)
 
     def _heard_epoch(self, epoch: int) -> None:
         if epoch > self._epoch:
@@ -145,10 +153,17 @@ class Watch:
         if watch is None:
             node = self._single.get(group)
             return Choice(node=node, role="primary", freshness=freshness, qualified=1, only=node is not None)
-        if freshness.level == "session" and positions is not None and group in positions.dirty:
+        if freshness.level == "session" and positions is not None and self._unsure(group, positions):
             return watch.choose(STRONG, None, used_before)
         position = positions.get(group) if positions is not None else None
         return watch.choose(freshness, position, used_before)
+
+    def _unsure(self, group: GroupId, positions: Positions) -> bool:
+        """Whether replicas of `group` cannot be told from the session's positions: only a primary says that a shard has moved away."""
+        if positions.epoch > self._followed:
+            self._heard_epoch(positions.epoch)
+            return True
+        return group in positions.dirty
 
     async def read_node(
         self,
@@ -169,7 +184,7 @@ class Watch:
             await self.settle(positions, (group,))
         choice = self.choose(group, freshness, positions, used_before=used_before)
         position = positions.get(group)
-        if choice.role == "replica" or position is None:
+        if choice.role == "replica" or position is None or self._unsure(group, positions):
             return choice
         nearest = watch.nearest_replica()
         if nearest is None or not watch.as_near_as_primary(nearest):
@@ -180,6 +195,7 @@ class Watch:
 
     async def settle(self, positions: Positions, groups: Iterable[GroupId] | None = None) -> None:
         """Ask the primaries of the dirty groups (of `groups`, or all) for their positions. Raises GroupDown or TooManyWaiting."""
+        positions.epoch = max(positions.epoch, self._followed)
         wanted = sorted(positions.dirty if groups is None else positions.dirty.intersection(groups))
         asked: list[GroupId] = []
         for group in wanted:

@@ -261,7 +261,7 @@ def test_a_lasting_change_gets_through() -> None:
 
 # ---- tokens --------------------------------------------------------------------------------------------
 
-_positions = st.builds(Position, st.integers(0, 2**31 - 1), st.integers(0, 2**64 - 1))
+_positions = st.builds(Position, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 _vectors = st.dictionaries(st.integers(0, 2**31 - 1).map(GroupId), _positions, max_size=20)
 
 
