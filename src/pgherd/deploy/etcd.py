@@ -146,6 +146,8 @@ class EtcdProcess:
         """Wait until it answers. Raises DeployError with its reason."""
         deadline = time.monotonic() + READY_S
         while not self._healthy():
+            if process is None and self.pid() is None:  # it was just being killed when we looked
+                process = self.launch()
             if process is not None and process.poll() is not None:
                 raise DeployError(f"etcd does not start: {self._last_words()}", hint=f"Read {self.log}.")
             if time.monotonic() > deadline:

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgherd.catalog.model import GroupId, Node
@@ -134,55 +134,32 @@ class Replicated:
         if not down:
             return process is not None
         self.report(f"starting {len(down)} node{'' if len(down) == 1 else 's'}")
-        self._launch(down)
+        starting = Starting(self)
+        try:
+            self._launch(down, starting)
+        finally:
+            starting.release()
         return True
 
     def _stopped(self, node: NodeProcess) -> bool:
         return self.current.node(node.config.name).stopped
 
-    def _launch(self, down: Sequence[NodeProcess]) -> None:
-        for node in down:
-            node.kill(immediate=False)  # what a killed supervisor left
-            for port in (node.config.port, node.config.rest_port):
-                ports.require_free(port, f"node {node.config.name}")
+    def _launch(self, down: Sequence[NodeProcess], starting: Starting) -> None:
         first: dict[int, NodeProcess] = {}
         if not self.current.installed:
             for node in down:
                 first.setdefault(node.config.group, node)
-        started = {node.config.name: node.launch() for node in first.values()}
-        self._wait(lambda: all(node.files.data.exists() for node in first.values()), started, "begins")
+        for node in first.values():
+            starting.launch(node)
+        starting.wait(
+            lambda: all(node.files.data.exists() for node in first.values()), list(first.values()), "begins"
+        )
         for node in down:
-            if node.config.name not in started:
-                started[node.config.name] = node.launch()
+            starting.launch(node)
         for group in sorted({node.config.group for node in down}):
             self.report(f"waiting for group {group}")
-            self._wait(lambda group=group: self.is_ready(group), started, f"is ready in group {group}")
-        for process in started.values():
-            if process is not None:
-                process.returncode = 0  # it lives on; Popen shall not warn about it
-
-    def _wait(
-        self, done: Callable[[], bool], started: dict[str, subprocess.Popen[bytes] | None], doing: str
-    ) -> None:
-        deadline = time.monotonic() + READY_S
-        while not done():
-            for name, process in started.items():
-                if process is not None and process.poll() is not None:
-                    self._fail(name, "does not start")
-            if time.monotonic() > deadline:
-                raise DeployError(
-                    f"no node {doing} after {READY_S:.0f} s" + self._words(started),
-                    hint=f"Read node.log of the nodes in {self.directory}.",
-                )
-            time.sleep(LOOK_EVERY_S)
-
-    def _words(self, names: dict[str, subprocess.Popen[bytes] | None]) -> str:
-        return "".join(f"; {name}: {self.node(self.current.node(name)).last_words()}" for name in names)
-
-    def _fail(self, name: str, what: str) -> None:
-        node = self.node(self.current.node(name))
-        words = node.last_words().removeprefix("pgherd: ")
-        raise DeployError(f"node {name} {what}: {words}", hint=f"Read {node.files.log}.")
+            mine = [self.node(node) for node in self.current.group_nodes(group) if not node.stopped]
+            starting.wait(lambda group=group: self.is_ready(group), mine, f"is ready in group {group}")
 
     def is_ready(self, group: int) -> bool:
         """Does the group have a primary, and does every other node that shall run stream from it, one of them able to take over?"""
@@ -225,3 +202,51 @@ class Replicated:
             f"etcd {version} is for trying out: 3.5.0 to 3.5.2 can lose consistency in a crash. "
             "Put a current etcd on PATH, or use --etcd."
         )
+
+
+@dataclass(slots=True)
+class Starting:
+    """The nodes that one command starts, and what became of them."""
+
+    herd: Replicated
+    _started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
+
+    def launch(self, node: NodeProcess) -> None:
+        """Start a node that does not run."""
+        if node.config.name in self._started or node.pid() is not None:
+            return
+        node.kill(immediate=False)  # what a killed supervisor left
+        for port in (node.config.port, node.config.rest_port):
+            ports.require_free(port, f"node {node.config.name}")
+        process = node.launch()
+        if process is not None:
+            self._started[node.config.name] = process
+
+    def wait(self, done: Callable[[], bool], nodes: Sequence[NodeProcess], doing: str) -> None:
+        """Wait for `done`; start those of `nodes` that were just being killed when we looked. Raises DeployError."""
+        deadline = time.monotonic() + READY_S
+        while not done():
+            for node in nodes:
+                self._check(node)
+                self.launch(node)
+            if time.monotonic() > deadline:
+                words = "".join(f"; {node.config.name}: {node.last_words()}" for node in nodes)
+                raise DeployError(
+                    f"no node {doing} after {READY_S:.0f} s{words}",
+                    hint=f"Read node.log of the nodes in {self.herd.directory}.",
+                )
+            time.sleep(LOOK_EVERY_S)
+
+    def _check(self, node: NodeProcess) -> None:
+        process = self._started.get(node.config.name)
+        if process is not None and process.poll() is not None:
+            words = node.last_words().removeprefix("pgherd: ")
+            raise DeployError(
+                f"node {node.config.name} does not start: {words}", hint=f"Read {node.files.log}."
+            )
+
+    def release(self) -> None:
+        """They live on; Popen shall not warn about it."""
+        for process in self._started.values():
+            if process.returncode is None:
+                process.returncode = 0
