@@ -16,9 +16,9 @@ from pgherd.sql.parse import parse
 T = TypeVar("T")
 
 
-def run(job: Coroutine[Any, Any, T]) -> T:
+def run(job: Coroutine[Any, Any, T], bound_s: float = 60) -> T:
     """Run a test's coroutine, bounded."""
-    return asyncio.run(asyncio.wait_for(job, 60))
+    return asyncio.run(asyncio.wait_for(job, bound_s))
 
 
 class Space:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 import os
@@ -21,6 +22,8 @@ from pgherd.deploy.server import Server
 from pgherd.engine.link import Link
 from pgherd.errors import DeployError, GroupDown, ServerError
 from pgherd.testing.servers import Yard
+from pgherd.transaction import recovery
+from pgherd.transaction.two_phase import Protocol
 
 SCHEMA = r"""
 CREATE ROLE growth_ann LOGIN PASSWORD 'secret' CONNECTION LIMIT 7;
@@ -282,3 +285,80 @@ def test_a_group_leaves_and_its_number_with_it(
             assert sorted((await world.map()).groups) == [0, 1, 3]
 
     run(job())
+
+
+class Killed(BaseException):
+    """Whoever adds the group dies here."""
+
+
+def test_a_kill_at_any_step_leaves_a_cluster_that_works_and_the_group_can_be_added_again(
+    fresh_groups: Callable[[int], list[Node]], yard: Yard, server: Server
+) -> None:
+    groups = fresh_groups(2)
+    seen: list[str] = []
+
+    async def killed(nodes: list[Node], new: Node, fatal: int) -> bool:
+        """Be killed at the step of that number; False if there are not so many."""
+        lender, count = Grown([*nodes, new]), 0
+
+        def step(what: str) -> None:
+            nonlocal count
+            count += 1
+            if count == fatal:
+                seen.append(what)
+                for link in lender.out:
+                    link.abort()
+                raise Killed
+
+        async def on_step(when: str, protocol: Protocol) -> None:
+            step(f"{when} {protocol.phase.value}")
+
+        try:
+            await growth.add_group(lender, [new], dump=lender.dump, report=step, on_step=on_step)
+        except Killed:
+            return True
+        return False
+
+    async def works(nodes: list[Node], fatal: int) -> bool:
+        """The cluster defines and writes; whether the group belongs to it."""
+        lender = Grown(nodes)
+        known = tuple(sorted(lender.nodes))
+        async with asyncio.timeout(20):
+            while await recovery.in_doubt(lender, known):
+                await recovery.recover(lender, known)
+        async with await World.open(nodes) as world:
+            await world.everywhere("SET lock_timeout = '10s'; INSERT INTO c VALUES (%d)" % fatal)  # noqa: UP031
+            joined = sorted((await world.map()).groups)
+        async with await World.open(nodes[: len(joined)]) as world:
+            await world.do(f"CREATE TABLE t{fatal} (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")
+            assert (
+                len({str(rows) for rows in await world.everywhere("SELECT epoch FROM pgherd.cluster")}) == 1
+            )
+            assert len({str(rows) for rows in await world.everywhere("SELECT id FROM c ORDER BY 1")}) == 1
+        return len(joined) > len(groups)
+
+    async def job() -> None:
+        async with await World.open(groups) as world:
+            await world.do("CREATE TABLE c (id int PRIMARY KEY)")
+            await world.call("reference", "c")
+            cluster_id = str(await world.one(0, "SELECT id FROM pgherd.cluster"))
+        for fatal in range(1, 99):
+            new = placed(server, await growth.next_group(Grown(groups)), f"growth_killed_{len(groups)}")
+            await asyncio.to_thread(yard.databases, server, [new.database])
+            if not await killed(groups, new, fatal):
+                assert await works([*groups, new], fatal)
+                break
+            leftover = await connect(new, Credentials(user="postgres"), timeout=10)
+            left = await growth.is_leftover(leftover, cluster_id)
+            leftover.close()
+            async with await World.open(groups) as world:
+                decided = new.group in (await world.map()).groups
+            assert left or not decided, "a group that belongs to the cluster is complete"
+            assert await works([*groups, new] if decided else groups, fatal) == decided
+            if decided:
+                groups.append(new)
+        phases = ("preparing", "deciding", "finishing")
+        assert {f"{when} {phase}" for phase in phases for when in ("before", "after")} <= set(seen)
+        assert len(seen) >= 9, seen
+
+    run(job(), 170)
