@@ -229,6 +229,20 @@ def test_values_that_are_none(dsn: str) -> None:
         psycopg.connect(dsn, options="-c pgherd.read=sometimes")
 
 
+def test_a_role_may_have_a_level_of_its_own(dsn: str, db: Connection) -> None:
+    db.execute("DROP ROLE IF EXISTS reporter")
+    db.execute("CREATE ROLE reporter LOGIN")
+    db.execute("ALTER ROLE reporter SET pgherd.read = 'bounded 5s'")
+    with psycopg.connect(dsn, user="reporter", autocommit=True) as reader:
+        assert reader.execute("SHOW pgherd.read").fetchone() == ("bounded 5s",)
+        reader.execute("SET pgherd.read = 'strong'")
+        assert reader.execute("SHOW pgherd.read").fetchone() == ("strong",)
+        reader.execute("RESET ALL")
+        assert reader.execute("SHOW pgherd.read").fetchone() == ("bounded 5s",)
+    with psycopg.connect(dsn, user="reporter", options="-c pgherd.read=eventual", autocommit=True) as reader:
+        assert reader.execute("SHOW pgherd.read").fetchone() == ("eventual",)
+
+
 def test_what_a_replica_does_not_know_yet_the_primary_answers(herd: Herd, dsn: str, db: Connection) -> None:
     with psycopg.connect(dsn, autocommit=True, options="-c pgherd.read=eventual") as reader:
         with paused(herd, herd.names[0][1]):

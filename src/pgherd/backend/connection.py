@@ -12,28 +12,24 @@ import ssl
 import struct
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from pgherd.backend.dial import CancelLine, dial
+from pgherd.backend.greeting import Credentials, Greeting
 from pgherd.backend.state import SessionState, state_of
 from pgherd.backend.types import TypeMap
 from pgherd.backend.units import (
     ERROR,
-    PARAMETER_STATUS,
-    READY,
     Collector,
     CopyOut,
-    Framed,
     Unit,
     error_fields,
-    ready,
 )
 from pgherd.catalog.model import GroupId, Node
 from pgherd.engine.link import Params, Part, Row, TextRows
 from pgherd.engine.params import BoundParams
 from pgherd.errors import ConnectionLost, GroupDown, PgherdError, ServerError
-from pgherd.gateway import scram, wire
+from pgherd.gateway import wire
 
 SYNC = b"S\x00\x00\x00\x04"
 COPY_DONE = b"c\x00\x00\x00\x04"
@@ -78,18 +74,6 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
         for option, level, value in _KEEP_ALIVE:
             with contextlib.suppress(OSError):
                 line.setsockopt(level, option, value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """How to log in: a role, and either a password, SCRAM keys learnt from a client, or nothing (trust)."""
-
-    user: str
-    password: str | None = None
-    keys: scram.ScramKeys | None = None
-
-    def __repr__(self) -> str:
-        return f"Credentials(user={self.user!r})"
 
 
 class Home(Protocol):
@@ -428,65 +412,6 @@ class ServerLink(asyncio.Protocol):
                 waiting(self)
 
 
-class _Greeting(Framed):
-    """Reads the answers to the startup message, logging in on the way."""
-
-    def __init__(self, credentials: Credentials, loop: asyncio.AbstractEventLoop) -> None:
-        self.credentials = credentials
-        self.future: asyncio.Future[None] = loop.create_future()
-        self._scram: scram.ScramClient | None = None
-
-    def message(self, link: ServerLink, kind: int, data: bytes, pos: int, end: int) -> bool:
-        body = data[pos + 5 : end]
-        if kind == 0x52:
-            self._authenticate(link, int.from_bytes(body[:4], "big"), body[4:])
-        elif kind == 0x4B:
-            link.pid, link.secret = int.from_bytes(body[:4], "big"), body[4:]
-        elif kind == PARAMETER_STATUS:
-            link.parameter_status(data, pos, end)
-        elif kind == ERROR:
-            self.lost(ServerError(wire.read_error(body)))
-        elif kind == READY:
-            ready(link, data, pos)
-            if not self.future.done():
-                self.future.set_result(None)
-            return True
-        return False
-
-    def _authenticate(self, link: ServerLink, kind: int, body: bytes) -> None:
-        try:
-            answer = self._answer(kind, body)
-        except PgherdError as error:
-            self.lost(error)
-            return
-        if answer:
-            link.write(answer)
-
-    def _answer(self, kind: int, body: bytes) -> bytes:
-        if kind == 0:
-            return b""
-        if kind == 10:
-            self._scram = scram.ScramClient(
-                self.credentials.user, password=self.credentials.password, keys=self.credentials.keys
-            )
-            return wire.sasl_initial_response("SCRAM-SHA-256", self._scram.first())
-        if kind == 11 and self._scram is not None:
-            return wire.sasl_response(self._scram.final(body))
-        if kind == 12 and self._scram is not None:
-            self._scram.verify(body)
-            return b""
-        if kind == 3 and self.credentials.password is not None:
-            return wire.password_message(self.credentials.password)
-        raise GroupDown(
-            "the server asks for an authentication method that pgherd does not offer",
-            hint="Use scram-sha-256 in pg_hba.conf.",
-        )
-
-    def lost(self, error: PgherdError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
 async def connect(
     node: Node,
     credentials: Credentials,
@@ -508,7 +433,7 @@ async def connect(
             else:
                 link = await dial(node, loop, tls, lambda: ServerLink(node, loop))
                 link.tls = tls
-            greeting = _Greeting(credentials, loop)
+            greeting = Greeting(credentials, loop)
             parameters = {
                 "user": credentials.user,
                 "database": node.database,

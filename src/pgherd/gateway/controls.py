@@ -22,8 +22,8 @@ from pgherd.errors import (
     WrongState,
 )
 from pgherd.gateway import wire
+from pgherd.gateway.outcomes import transaction_lost
 from pgherd.gateway.prepared import Prepared
-from pgherd.gateway.session import transaction_lost
 from pgherd.gateway.variables import Variables
 from pgherd.plan.plans import (
     AnyPlan,

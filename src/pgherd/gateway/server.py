@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import ssl
 from collections.abc import AsyncGenerator
@@ -19,18 +18,16 @@ from urllib.parse import unquote, urlsplit
 
 from pgherd.backend import etcd
 from pgherd.backend.connection import ServerLink
-from pgherd.backend.state import SessionState
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.controller.duties import Controller
 from pgherd.engine.ids import IdSource
-from pgherd.engine.link import Row
 from pgherd.engine.plans_cache import PlanCache, Planned
-from pgherd.errors import BadSetting, DeployError, GroupDown, PgherdError, TooManyClients
-from pgherd.gateway import scram
+from pgherd.errors import BadSetting, DeployError, PgherdError
 from pgherd.gateway import tls as tls_context
 from pgherd.gateway.keeper import MapKeeper
 from pgherd.gateway.prepared import PathPlans
+from pgherd.gateway.roles import Roles
 from pgherd.gateway.servers import AdminLender, Servers
 from pgherd.gateway.session import ClientSession
 from pgherd.gateway.settings import GatewaySettings
@@ -44,13 +41,7 @@ from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.snapshot import Gates
 
 DEFAULT_PATH = '"$user", public'
-_REPORTED = (
-    "server_version", "server_encoding", "client_encoding", "application_name", "is_superuser", "session_authorization",
-    "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes", "standard_conforming_strings", "search_path",
-    "default_transaction_read_only", "in_hot_standby", "scram_iterations",
-)  # fmt: skip
 DRAIN_S = 5.0
-LOOK_UPS = 3  # a node may vanish while one is under way; hardly one after the other
 FIRST_S = 2.0  # how long the start waits for the primaries of other groups than 0
 STUCK_S = 0.5  # a statement that has not answered for so long is looked into, once
 
@@ -81,14 +72,13 @@ class Gateway:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._pids = count(os.getpid() << 8 & 0x3FFFFFFF)
-        self._secret = secrets.token_bytes(16)
         self._paths: dict[tuple[str, ...], PathPlans] = {}
-        self._known: dict[tuple[str, SessionState], dict[str, str]] = {}
         self.keeper: MapKeeper
         self.cache: PlanCache
         self.gates: Gates
         self.ids: IdSource
         self.lender = AdminLender(self.servers)
+        self.roles = Roles(self)
         self.server: asyncio.Server | None = None
 
     # ---- beginning and end -----------------------------------------------------------------------------
@@ -372,57 +362,6 @@ class Gateway:
             await session.worker.runner.controls.close_cursors()
         if tx is not None:
             await tx.rollback()
-
-    async def greeting(self, session: ClientSession) -> dict[str, str]:
-        """What to tell a client about its session; checks that its role may log in and its settings are valid."""
-        if len(self.sessions) >= self.settings.client_max:
-            raise TooManyClients(
-                "sorry, too many clients already", hint=f"client_max is {self.settings.client_max}."
-            )
-        session.replan()
-        known = self._known.get((session.user, session.state))
-        if known is None:
-            known = await self._learn(session)
-            if len(self._known) > 1000:
-                self._known.clear()
-            self._known[session.user, session.state] = known
-        return known
-
-    async def _learn(self, session: ClientSession) -> dict[str, str]:
-        for group in self.servers.readiest(self.groups()):
-            try:
-                link = await session.lend(group)
-            except GroupDown:
-                continue
-            shown = {name: link.parameters[name] for name in _REPORTED if name in link.parameters}
-            session.give_back(link)
-            return shown
-        raise GroupDown("no group of the cluster answers", hint="See pgherd status.")
-
-    async def verifier(self, user: str) -> str:
-        """The SCRAM verifier of a role as the servers store it; one that nothing fits if it may not log in."""
-        name = user.replace("'", "''")
-        rows = await self._look_up(
-            "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolname = "
-            f"'{name}' AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
-        )
-        found = rows[0][0] if rows else None
-        if found is None or not found.startswith("SCRAM-SHA-256$"):
-            return scram.fake_verifier(user, self._secret)
-        return found
-
-    async def _look_up(self, sql: str) -> list[Row]:
-        """Rows of a look-up of the gateway's own, anywhere. A connection may be lost just then: its node is gone."""
-        for tries_left in reversed(range(LOOK_UPS)):
-            link = await self.servers.readable(self.groups())
-            try:
-                return await link.run(sql)
-            except GroupDown:
-                if not tries_left:
-                    raise
-            finally:
-                self.lender.give_back(link)
-        raise AssertionError
 
 
 class ShuttingDown(PgherdError):

@@ -16,9 +16,9 @@ from pgherd.backend.connection import SYNC, ServerLink
 from pgherd.backend.units import LENGTH, NOTHING, PARSED, PLAIN, Relay, Swallow
 from pgherd.catalog import keys
 from pgherd.catalog.model import GroupId
-from pgherd.engine.stale import stale_code
-from pgherd.errors import ConnectionLost, OutcomeUnknown, PgherdError, TransactionLost
+from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.gateway import wire
+from pgherd.gateway.outcomes import hold_failed, hold_stale, transaction_lost, unknown_outcome
 from pgherd.gateway.prepared import PathPlans, Prepared, Target, literal_oid
 from pgherd.gateway.present import present
 from pgherd.gateway.state import TransactionState
@@ -361,8 +361,8 @@ class ClientSession(TransactionState):
     def _hold(self, link: ServerLink, *, opens: bool) -> Callable[[dict[str, str]], bool] | None:
         """Which errors are no answer yet. In a transaction: those of an old map, of a statement that opens its branch: it can go elsewhere."""
         if self.tx is not None:
-            return _hold_stale if opens and self.tx.isolation == "read committed" else None
-        return _hold_failed if link.replica else _hold_stale
+            return hold_stale if opens and self.tx.isolation == "read committed" else None
+        return hold_failed if link.replica else hold_stale
 
     def _fast_done(self, relay: Relay, lost: PgherdError | None) -> None:
         link = self.fast_link
@@ -457,31 +457,6 @@ class ClientSession(TransactionState):
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()
-
-
-def transaction_lost(lost: PgherdError) -> PgherdError:
-    """What to say when a transaction's connection to the primary of a managed group was lost before its COMMIT."""
-    if not isinstance(lost, ConnectionLost) or not lost.watched:
-        return lost
-    return TransactionLost(f"{lost.message}: the transaction cannot go on")
-
-
-def unknown_outcome(lost: PgherdError) -> OutcomeUnknown:
-    """What to say of a write whose server went away before it answered."""
-    return OutcomeUnknown(
-        f"{lost.message} while it carried out the statement, which may or may not have been done",
-        hint="Look before you repeat it.",
-    )
-
-
-def _hold_stale(fields: dict[str, str]) -> bool:
-    return stale_code(fields.get("C", ""), fields.get("M", ""), fields.get("s", ""))
-
-
-def _hold_failed(fields: dict[str, str]) -> bool:
-    """Errors of a replica: a conflict with its recovery, a table that it does not know yet ... the primary shall say. But for a
-    statement that was cancelled."""
-    return fields.get("C") != "57014"
 
 
 def bound_literals(literals: tuple[Literal, ...]) -> bytes:

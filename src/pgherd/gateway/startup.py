@@ -171,8 +171,7 @@ class Startup:
         session.state = session.state_first = settings
         token = own.pop(TOKEN, None)
         session.options_first = own
-        session.set_options(own)
-        shown = await self.gateway.greeting(session)
+        shown = await self.gateway.roles.greeting(session)
         session.used = False
         if token is not None:
             session.all_seen().merge(token)
@@ -183,7 +182,7 @@ class Startup:
             session.write(wire.AUTHENTICATION_OK)
             return Credentials(user=user)
         self._step = "password"
-        server = scram.ScramServer(await self.gateway.verifier(user), user=user)
+        server = scram.ScramServer(await self.gateway.roles.verifier(user), user=user)
         session.write(wire.authentication_sasl(["SCRAM-SHA-256"]))
         session.flush()
         self.received(session, b"")

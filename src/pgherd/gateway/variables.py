@@ -109,7 +109,7 @@ class Variables:
         if plan.name == TOKEN and plan.value is not None:
             session.all_seen().merge(plan.value)
             return plan.value
-        value = own_value(plan.name, plan.value)
+        value = own_value(plan.name, plan.value) or session.options_first.get(plan.name)
         options, kept = session.options, session.options_kept
         in_transaction = session.tx is not None and not session.implicit
         if plan.local and not in_transaction:

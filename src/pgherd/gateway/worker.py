@@ -24,10 +24,11 @@ from pgherd.errors import (
 )
 from pgherd.gateway import wire
 from pgherd.gateway.describe import describe_cursor, describe_portal, describe_statement
+from pgherd.gateway.outcomes import transaction_lost
 from pgherd.gateway.prepared import Prepared
 from pgherd.gateway.present import present
 from pgherd.gateway.running import Mode, Runner
-from pgherd.gateway.session import READY, transaction_lost
+from pgherd.gateway.session import READY
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink

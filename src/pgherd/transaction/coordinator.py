@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
@@ -23,9 +23,9 @@ from pgherd.errors import (
     PgherdError,
     Refused,
     ServerError,
-    WrongState,
 )
 from pgherd.transaction import deadlock, reads, two_phase
+from pgherd.transaction.ending import aborted, ended, unhindered
 from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, is_lost, nothing
 from pgherd.transaction.reads import together
 from pgherd.transaction.savepoints import Savepoints
@@ -458,7 +458,7 @@ class Transaction:
             case Phase.COMMITTED:
                 return
             case Phase.ABORTED:
-                raise _aborted(self.id, errors)
+                raise aborted(self.id, errors)
             case Phase.PENDING:
                 raise OutcomeUnknown(
                     f"transaction {self.id} is decided, but a group that is down does not show it yet",
@@ -482,51 +482,10 @@ class Transaction:
     async def rollback(self) -> None:
         """Roll everything back; bounded, never raises. What a lost connection leaves, its server rolls back by itself."""
         if self._ending is not None:
-            await unhindered(_ended(self._ending))
+            await unhindered(ended(self._ending))
         await unhindered(self._rollback())
 
     async def _rollback(self) -> None:
         await asyncio.gather(
             *(self._end(group, "ROLLBACK", self.bounds.undo_s) for group in tuple(self.branches))
         )
-
-
-async def _ended(task: asyncio.Future[None]) -> None:
-    await task
-
-
-async def unhindered(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` even if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except BaseException:
-            break
-    if cancelled is not None:
-        task.exception()  # seen; the cancellation outweighs it
-        raise cancelled
-    return task.result()
-
-
-def _aborted(transaction_id: str, errors: list[BaseException]) -> BaseException:
-    for error in errors:
-        if isinstance(error, ServerError) and not is_lost(error) and error.code not in ("23505", "42704"):
-            return error
-    for error in errors:
-        if (
-            isinstance(error, ServerError)
-            and error.code == "23505"
-            and "decisions" not in error.fields.get("t", "")
-        ):
-            return error
-    if any(isinstance(error, ServerError) and error.code == "23505" for error in errors):
-        return WrongState(
-            f"transaction {transaction_id} took too long to commit and was rolled back by recovery"
-        )
-    return errors[0] if errors else GroupDown(f"transaction {transaction_id} was rolled back")
