@@ -255,6 +255,30 @@ def test_when_no_move_would_help() -> None:
     )
 
 
+def test_a_group_for_which_nothing_can_be_done_rests_until_it_has_changed_clearly() -> None:
+    """A shard with one hot key, and a small one that could go when there is room, but whose going would hardly be felt."""
+    sample = names(("Smith", 100), *((f"A{n}", 1) for n in range(24)))
+
+    def seen(hot: float, *, room: int) -> Picture:
+        shards = (
+            shard(1, 0, upper=("T",), seconds=hot),
+            shard(2, 1, lower=("T",), upper=("Y",), seconds=0.1),
+            shard(3, 0, lower=("Y",), seconds=0.02, bytes=GIB),
+        )
+        made = picture(*shards, samples={1: sample})
+        return replace(made, groups=(made.groups[0], replace(made.groups[1], free_bytes=room, disk_bytes=0)))
+
+    memory = rounds(seen(0.9, room=0), 4).memory
+    assert GroupId(0) in memory.rest and not memory.spreading
+    for hot in (0.8, 1.0, 0.9):  # noise
+        made = decide(seen(hot, room=9 * GIB), memory)
+        assert made.actions == (), made.actions
+        memory = made.memory
+    woken = decide(seen(0.3, room=9 * GIB), memory).memory
+    assert GroupId(0) not in woken.rest
+    assert only(rounds(seen(0.9, room=9 * GIB)).actions).shard == 3  # nothing that rests: it goes
+
+
 def test_groups_take_by_their_weight_and_their_room() -> None:
     shards = [shard(n, 0, bytes=GIB, modulus=8, remainder=n) for n in range(8)]
     seen = picture(*shards, groups=3, strategy="hash")
@@ -303,6 +327,34 @@ def test_neighbours_in_two_groups_are_brought_together_first() -> None:
     )
     move = only(rounds(seen).actions)
     assert isinstance(move, Move) and (move.shard, move.to_group, move.code) == (2, 0, "to_merge")
+
+
+def test_neighbours_that_grow_or_weigh_much_in_a_small_cluster_are_not_merged() -> None:
+    pair = (shard(1, 0, upper=("M",), bytes=200 * MIB), shard(2, 0, lower=("M",), bytes=200 * MIB))
+    assert only(
+        rounds(
+            picture(
+                shard(3, 0, upper=("A",), bytes=60 * GIB, moved_s=NOW_S),
+                *_from_a(pair),
+                groups=1,
+                shards_min=1,
+            )
+        ).actions
+    )
+    growing = [replace(one, growth=50_000.0) for one in _from_a(pair)]
+    assert (
+        rounds(
+            picture(
+                shard(3, 0, upper=("A",), bytes=60 * GIB, moved_s=NOW_S), *growing, groups=1, shards_min=1
+            )
+        ).actions
+        == ()
+    )
+    assert rounds(picture(*pair, groups=1, shards_min=1)).actions == ()  # two fifths of what a group has
+
+
+def _from_a(pair: tuple[ShardPicture, ShardPicture]) -> list[ShardPicture]:
+    return [replace(pair[0], lower=("A",)), pair[1]]
 
 
 def test_halves_of_a_modulus_are_merged() -> None:

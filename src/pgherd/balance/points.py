@@ -54,10 +54,11 @@ def cut_range(shard: ShardPicture, weighted: list[tuple[Key, float]]) -> Cut:
         return Cut(at=None, right=0.0, side=1.0, hottest=None, hottest_share=0.0)
     hottest, share = max(weighted, key=lambda item: item[1])
     left, sides = 0.0, list[tuple[float, float, int]]()
-    for number in range(1, len(weighted)):
+    for number in range(
+        1, len(weighted)
+    ):  # the first key cannot begin the right part: all would be on one side
         left += weighted[number - 1][1]
-        if inside(shard, weighted[number][0]):
-            sides.append((max(left, 1 - left), 1 - left, number))
+        sides.append((max(left, 1 - left), 1 - left, number))
     if not sides:
         return Cut(at=None, right=0.0, side=1.0, hottest=hottest, hottest_share=share)
     best = min(sides)[0]
