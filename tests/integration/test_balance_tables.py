@@ -9,10 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgherd.balance.assemble import log_rows
+from pgherd.balance.assemble import log_rows, picture
 from pgherd.balance.decision import Move
+from pgherd.balance.facts import row_sample, seen, with_draining
 from pgherd.balance.load import LoadCounters, from_json, to_json
 from pgherd.catalog.model import GroupId, KeyspaceId, Node, ShardId
+from pgherd.catalog.store import parse_map
 from pgherd.cli.why import lines, query
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -104,3 +106,45 @@ def test_settings_of_keyspaces(home: Connection) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         home.execute("SELECT pgherd.put_keyspace_setting('users', 'autosplit', 'off')")
     home.execute("RESET SESSION AUTHORIZATION")
+
+
+WORKFLOWS = """
+INSERT INTO pgherd.workflows (kind, keyspace, old, new, state, kept_until) VALUES
+ ('move', 'users', '[{"id": 1, "group_id": 1}]', '[{"id": 1, "group_id": 0}]', 'kept', clock_timestamp() + interval '50 minutes'),
+ ('split', 'users', '[{"id": 7, "group_id": 0}]', '[{"id": 2, "group_id": 0}, {"id": 8, "group_id": 1}]', 'done', NULL),
+ ('move', 'users', '[{"id": 2, "group_id": 0}]', '[{"id": 2, "group_id": 1}]', 'running', NULL)
+"""
+
+
+def test_a_round_reads_what_it_needs(home: Connection) -> None:
+    home.execute(
+        "CREATE SCHEMA shard_1; CREATE TABLE shard_1.users (last_name text); CREATE SCHEMA shard_2_sales; CREATE TABLE shard_2_sales.t (i int);"
+        "INSERT INTO shard_1.users SELECT 'Smith' FROM generate_series(1, 1000);"
+        "INSERT INTO shard_1.users SELECT 'N' || n FROM generate_series(1, 1000) n; ANALYZE shard_1.users"
+    )
+    home.execute(WORKFLOWS)
+    home.execute("SELECT pgherd.put_keyspace_setting('users', 'load_max', '2')")
+    report(home, "gateway 1", 1, 2)
+    sizes = home.execute("SELECT * FROM pgherd.shard_sizes()").fetchall()
+    (document,) = home.execute("SELECT pgherd.balance_facts()").fetchone() or ({},)
+    (map_text,) = home.execute("SELECT pgherd.map()::text").fetchone() or ("{}",)
+    made = seen(document, parse_map(map_text), [(shard, size, rows) for shard, size, rows in sizes])
+    made = with_draining(made, [GroupId(0)])
+    shown = picture(made)
+    one = next(shard for shard in shown.shards if shard.id == 1)
+    two = next(shard for shard in shown.shards if shard.id == 2)
+    assert one.bytes > 50_000 and one.rows == 2000 and one.seconds == pytest.approx(0.001)
+    assert made.now_s - one.moved_s == pytest.approx(600, abs=60) and one.born_s == 0
+    assert made.now_s - two.born_s < 60 and two.moved_s == 0
+    (running,) = shown.running
+    assert (running.kind, running.shards, running.groups) == ("move", {2}, {0, 1})
+    assert shown.keyspaces[KeyspaceId(1)].settings.load_max == 2.0
+    assert shown.groups[0].draining
+    (pairs,) = home.execute("SELECT pgherd.shard_sample(1)").fetchone() or ([],)
+    sample = row_sample(pairs, ("text",))
+    weights = dict(zip(sample.keys, sample.weights, strict=True))
+    assert weights[("Smith",)] == pytest.approx(0.5, abs=0.05) and sum(weights.values()) == pytest.approx(
+        1.0, abs=0.01
+    )
+    again = seen({**document, "now": made.now_s + 10}, made.cluster, [(1, one.bytes + 1000, 1)], before=made)
+    assert again.sizes[ShardId(1)].growth == pytest.approx(10.0) and again.groups == made.groups

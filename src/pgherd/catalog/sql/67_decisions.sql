@@ -103,3 +103,57 @@ END $$;
 
 CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_keyspace'); END $$;
 COMMENT ON PROCEDURE pgherd.set_keyspace IS 'Change a setting of the keyspace that a table belongs to: autosplit, size_max, load_max, window and more (docs/balancing.md).';
+
+-- What a round of decisions reads on group 0, in one answer. Times are seconds since 1970; a change counts from its cutover.
+CREATE OR REPLACE FUNCTION pgherd.balance_facts() RETURNS jsonb LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    WITH done AS (
+        SELECT w.kind, w.old, w.new, extract(epoch FROM coalesce(
+                   w.kept_until - make_interval(secs => coalesce((w.settings->>'keep_for_s')::float8, 3600)), w.updated_at)) AS at
+        FROM pgherd.workflows w WHERE w.state IN ('kept', 'done') AND w.updated_at > clock_timestamp() - interval '7 days')
+    SELECT jsonb_build_object(
+        'now', extract(epoch FROM clock_timestamp()),
+        'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(keyspace, name, value)), '[]') FROM pgherd.keyspace_settings),
+        'loads', (SELECT coalesce(jsonb_agg(jsonb_build_array(shard, extract(epoch FROM clock_timestamp() - at), load)), '[]') FROM pgherd.shard_load),
+        'running', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'kind', w.kind,
+                        'shards', jsonb_path_query_array(w.old || w.new, '$[*].id'),
+                        'groups', jsonb_path_query_array(w.old || w.new, '$[*].group_id'))), '[]')
+                    FROM pgherd.workflows w WHERE w.state IN ('waiting', 'running', 'paused')),
+        'born', (SELECT coalesce(jsonb_object_agg(x.id, x.at), '{}') FROM (
+                     SELECT n.id, max(d.at) AS at FROM done d CROSS JOIN jsonb_to_recordset(d.new) AS n (id integer)
+                     WHERE d.kind IN ('split', 'merge') GROUP BY n.id) x),
+        'moved', (SELECT coalesce(jsonb_object_agg(x.id, x.at), '{}') FROM (
+                      SELECT n.id, max(d.at) AS at FROM done d CROSS JOIN jsonb_to_recordset(d.new) AS n (id integer, group_id integer)
+                      WHERE d.kind = 'move' OR NOT EXISTS (SELECT FROM jsonb_to_recordset(d.old) AS o (group_id integer) WHERE o.group_id = n.group_id)
+                      GROUP BY n.id) x))
+$$;
+
+-- The shards of this group: what all their tables take, and rows by estimate.
+CREATE OR REPLACE FUNCTION pgherd.shard_sizes() RETURNS TABLE (shard integer, bytes bigint, row_count bigint) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT substring(n.nspname FROM '^shard_([0-9]+)')::integer, sum(pg_total_relation_size(c.oid))::bigint, sum(greatest(c.reltuples, 0))::bigint
+    FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r'
+    WHERE n.nspname ~ '^shard_[0-9]+(_|$)' GROUP BY 1
+$$;
+
+-- Values of the shard key's first column at about even distances of rows, with weights, as statistics know them:
+-- [[value, weight], ...] of the keyspace's largest table in this shard; empty before the first ANALYZE.
+CREATE OR REPLACE FUNCTION pgherd.shard_sample(p_shard integer) RETURNS jsonb LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    WITH largest AS (
+             SELECT n.nspname, c.relname, t.key[1] AS first
+             FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace)
+             JOIN pg_namespace n ON n.nspname = pgherd.physical('shard_' || s.id, t.schema)
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind = 'r'
+             WHERE s.id = p_shard ORDER BY pg_total_relation_size(c.oid) DESC, c.relname LIMIT 1),
+         known AS (
+             SELECT p.most_common_vals::text::text[] AS common, p.most_common_freqs AS often, p.histogram_bounds::text::text[] AS bounds
+             FROM largest l JOIN pg_stats p ON p.schemaname = l.nspname AND p.tablename = l.relname AND p.attname = l.first),
+         found AS (
+             SELECT v.value, v.weight FROM known k CROSS JOIN LATERAL unnest(k.common, k.often) AS v (value, weight)
+             UNION ALL
+             SELECT v.value, greatest(0.0, 1 - coalesce((SELECT sum(o) FROM unnest(k.often) o), 0)) / cardinality(k.bounds)
+             FROM known k CROSS JOIN LATERAL unnest(k.bounds) AS v (value))
+    SELECT coalesce(jsonb_agg(jsonb_build_array(value, weight)), '[]') FROM found
+$$;
+REVOKE EXECUTE ON FUNCTION pgherd.balance_facts, pgherd.shard_sizes, pgherd.shard_sample FROM PUBLIC;

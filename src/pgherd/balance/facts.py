@@ -1,0 +1,79 @@
+"""What the servers answer, read into `assemble.Seen`: pgherd.balance_facts, pgherd.shard_sizes and pgherd.shard_sample. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pgherd.balance.assemble import Seen, Size
+from pgherd.balance.picture import GroupPicture, KeySample, Running
+from pgherd.catalog import keys
+from pgherd.catalog.model import ClusterMap, GroupId, Key, ShardId
+
+
+def seen(
+    facts: Mapping[str, Any], cluster: ClusterMap, sizes: Iterable[tuple[int, int, int]], before: Seen | None = None
+) -> Seen:  # fmt: skip
+    """A round's input. `facts`: pgherd.balance_facts() of group 0; `sizes`: rows (shard, bytes, rows) of all groups' shard_sizes().
+
+    `before` is the round's before, for growth; groups, samples of rows and rules go over from it.
+    """
+    now_s = float(facts["now"])
+    found = {ShardId(shard): Size(bytes=size, rows=rows) for shard, size, rows in sizes}
+    for name in ("born", "moved"):
+        for shard, at in facts[name].items():
+            number = ShardId(int(shard))
+            found[number] = replace(found.get(number, Size()), **{f"{name}_s": float(at)})
+    if before is not None:
+        found = {
+            shard: _grown(size, before.sizes.get(shard), now_s - before.now_s)
+            for shard, size in found.items()
+        }
+    made = Seen(
+        now_s=now_s, cluster=cluster, sizes=found, running=tuple(_running(row) for row in facts["running"]),
+        loads=[(ShardId(shard), float(age_s), load) for shard, age_s, load in facts["loads"]],
+        settings=[(keyspace, name, value) for keyspace, name, value in facts["settings"]],
+    )  # fmt: skip
+    if before is None:
+        return made
+    return replace(made, groups=before.groups, row_samples=before.row_samples, rules=before.rules)
+
+
+def _grown(size: Size, before: Size | None, elapsed_s: float) -> Size:
+    """Growth in bytes per second, smoothed over some ten rounds."""
+    if before is None or elapsed_s <= 0:
+        return size
+    return replace(size, growth=0.9 * before.growth + 0.1 * max(0.0, (size.bytes - before.bytes) / elapsed_s))
+
+
+def _running(row: Mapping[str, Any]) -> Running:
+    return Running(
+        id=row["id"], kind=row["kind"], shards=frozenset(ShardId(shard) for shard in row["shards"] if shard),
+        groups=frozenset(GroupId(group) for group in row["groups"]),
+    )  # fmt: skip
+
+
+def row_sample(pairs: Sequence[tuple[str, float]], key_types: tuple[str, ...]) -> KeySample:
+    """The answer of pgherd.shard_sample: first columns of keys, which are points as good as whole keys (range keyspaces)."""
+    found: list[tuple[Key, float]] = []
+    for text, weight in pairs:
+        try:
+            found.append(((keys.decode_text(key_types[0], text),), float(weight)))
+        except (keys.Undecodable, ValueError):
+            continue
+    return KeySample(tuple(key for key, _ in found), tuple(weight for _, weight in found))
+
+
+def with_draining(
+    made: Seen, draining: Iterable[GroupId], weights: Mapping[GroupId, float] | None = None
+) -> Seen:
+    """The same with groups that shall become empty, and capacities."""
+    groups = {
+        group: replace(
+            made.groups.get(group, GroupPicture(id=group)), draining=group in set(draining),
+            weight=(weights or {}).get(group, 1.0),
+        )
+        for group in made.cluster.groups
+    }  # fmt: skip
+    return replace(made, groups=groups)
