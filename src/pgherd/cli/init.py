@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgherd.cli.console import output, print_json, steps
+from pgherd.cli.console import errors, output, print_json, steps
 from pgherd.cli.place import JsonOption
 
 if TYPE_CHECKING:
     from pgherd.catalog.model import ClusterMap
+
+PASSES_LOGINS_ON = 18  # the first major version with postgres_fdw's use_scram_passthrough
 
 ConfigOption = Annotated[
     Path,
@@ -40,11 +42,22 @@ def init(
 
     Run it once, from any machine that reaches the nodes and etcd. Again is fine, and after an upgrade of pgherd brings the functions up to date.
     """
-    from pgherd.deploy import members, node_config  # here: the other commands start faster without it
+    from pgherd.deploy import (  # here: the other commands start faster without it
+        binaries,
+        members,
+        node_config,
+    )
 
     settings = node_config.load(config)
     with steps() as report:
         made = asyncio.run(members.init(settings, groups=groups, within_s=wait, report=report))
+    if settings.auth == "scram" and (version := binaries.find(settings.pg_bin).version)[0] < PASSES_LOGINS_ON:
+        errors.print(
+            f"[bold]note:[/] PostgreSQL {version[0]} cannot pass logins by password on between groups: statements that read "
+            f"several groups at once in one of them need {PASSES_LOGINS_ON}.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if json:
         print_json(described(made))
         return
