@@ -15,7 +15,7 @@ from pgherd.reshard.model import Workflow
 from pgherd.reshard.phases import CUTOVER, PHASES, reached
 from pgherd.reshard.places import Places
 from pgherd.reshard.running import HOME, Point, Run, Stopped, TooHeavy, no_point
-from pgherd.reshard.steps import STEPS, clean, cut_back
+from pgherd.reshard.steps import STEPS, clean, cut_back, finish_tables
 from pgherd.reshard.verify import Different
 from pgherd.transaction import recovery
 from pgherd.transaction.perform import is_lost
@@ -111,12 +111,14 @@ class Engine:
             await self._undone(run, "cancelled", None)
             return
         if run.workflow.going == "undo":
+            await finish_tables(run, run.workflow.back)
             await self._clean_up(run, "undone")
             return
         for step in STEPS[reached(run.workflow.step) :]:
             if step.name == "clean" and run.workflow.wanted == "undo":
                 await run.begin_phase("switching back")
                 await cut_back(run)
+                await finish_tables(run, run.workflow.back)
                 await self._clean_up(run, "undone")
                 return
             run.check()

@@ -200,7 +200,7 @@ async def _keep(run: Run) -> None:
         )
     await run.point("keep: adopted")
     streams = run.start_streams(workflow.back)
-    await _finish_tables(run)
+    await finish_tables(run, workflow.forward)
     while True:
         workflow = run.workflow
         behind = await run.behind(streams)
@@ -214,12 +214,12 @@ def _in(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(time.time() + seconds))
 
 
-async def _finish_tables(run: Run) -> None:
-    """Foreign keys that the cutover took on trust are checked; statistics of the new tables are fresh."""
-    for group in run.workflow.forward.target_groups:
+async def finish_tables(run: Run, direction: Direction) -> None:
+    """Foreign keys that the cutover took on trust are checked; statistics of the tables now in use are fresh."""
+    for group in direction.target_groups:
         for table in run.tables:
             await run.places.ask(group, call("sync_table", literal(table.schema), literal(table.name)))
-        for piece in run.workflow.forward.targets_in(group):
+        for piece in direction.targets_in(group):
             await run.places.ask(
                 group, "; ".join(f"ANALYZE {table.in_shard(piece.id)}" for table in run.tables)
             )
