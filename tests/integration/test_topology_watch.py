@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from replica_world import Herd, kill, make_herd
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
+from pgherd.deploy.server import Server
 from pgherd.errors import GroupDown, TooManyWaiting
 from pgherd.testing.servers import Yard
 from pgherd.topology import clock
@@ -254,6 +256,29 @@ def test_a_crash_is_noticed_at_once_and_the_restart_too(fallible: Herd) -> None:
             assert lease > time.time()
             herd.server(name).start()
             await until(lambda: seen.names == [name, None, name])
+
+    run(test)
+
+
+def test_what_cannot_be_asked_is_named(server: Server) -> None:
+    """A server without the catalog, and one that is not there."""
+
+    async def test() -> None:
+        there = Node(id=1, group=GROUP, host="127.0.0.1", port=server.port, database="postgres", name="bare")
+        gone = Node(id=2, group=GROUP, host="127.0.0.1", port=1, database="postgres", name="gone")
+        seen = Seen()
+        seen.watch.follow(
+            ClusterMap(epoch=1, groups={GROUP: Group(id=GROUP, nodes=(there, gone), managed=True)})
+        )
+        await until(lambda: all(view.error for view in seen.watch.views(GROUP)))
+        with pytest.raises(GroupDown) as raised:
+            await seen.watch.wait_primary(GROUP, 0.3)
+        assert re.search(
+            r'bare .*: schema "pgherd" does not exist; gone .*: .*does not answer', str(raised.value)
+        )
+        assert [view.refused for view in seen.watch.views(GROUP)] == [False, True]
+        assert len(seen.links) == 1  # a refused question costs no connection
+        await seen.watch.close()
 
     run(test)
 

@@ -114,7 +114,7 @@ class NodeWatch:
         """One question; whatever happens is noted, and told."""
         waiting: list[asyncio.Future[Answer]] = []
         result: Answer | Exception
-        refused = False
+        refused = self._soon = False
         try:
             if self._asker is None or self._asker.broken:
                 refused = True
@@ -148,7 +148,7 @@ class NodeWatch:
             return await self._ask(self.node)
 
     async def _question(self, asker: Asker) -> Answer:
-        self._soon = False
+        self._soon = False  # what made us ask at once while the connection was made
         silent = _Alarm(self._loop, self._settings.ask_s, asker.abort)
         sent = clock.now()
         try:
