@@ -256,14 +256,14 @@ def test_when_no_move_would_help() -> None:
 
 
 def test_a_group_for_which_nothing_can_be_done_rests_until_it_has_changed_clearly() -> None:
-    """A shard with one hot key, and a small one that could go when there is room, but whose going would hardly be felt."""
+    """A shard with one hot key, and a small one that could go as soon as there is room."""
     sample = names(("Smith", 100), *((f"A{n}", 1) for n in range(24)))
 
     def seen(hot: float, *, room: int) -> Picture:
         shards = (
             shard(1, 0, upper=("T",), seconds=hot),
             shard(2, 1, lower=("T",), upper=("Y",), seconds=0.1),
-            shard(3, 0, lower=("Y",), seconds=0.02, bytes=GIB),
+            shard(3, 0, lower=("Y",), seconds=0.15, bytes=GIB),
         )
         made = picture(*shards, samples={1: sample})
         return replace(made, groups=(made.groups[0], replace(made.groups[1], free_bytes=room, disk_bytes=0)))
@@ -274,9 +274,25 @@ def test_a_group_for_which_nothing_can_be_done_rests_until_it_has_changed_clearl
         made = decide(seen(hot, room=9 * GIB), memory)
         assert made.actions == (), made.actions
         memory = made.memory
-    woken = decide(seen(0.3, room=9 * GIB), memory).memory
+    woken = decide(seen(0.15, room=9 * GIB), memory).memory
     assert GroupId(0) not in woken.rest
     assert only(rounds(seen(0.9, room=9 * GIB)).actions).shard == 3  # nothing that rests: it goes
+
+
+def test_nobody_makes_way_for_a_shard_that_is_nearly_all_of_the_excess() -> None:
+    sample = names(("Smith", 100), *((f"A{n}", 1) for n in range(24)))
+
+    def seen(small: float) -> Picture:
+        bounds = [None, *((f"T{n}",) for n in range(5)), None]
+        shards = [
+            shard(n + 1, 0, lower=bounds[n], upper=bounds[n + 1], seconds=small, bytes=GIB) for n in range(6)
+        ]
+        shards[0] = replace(shards[0], seconds=0.9)
+        return picture(*shards, groups=4, samples={1: sample})
+
+    assert rounds(seen(0.005)).actions == ()
+    assert [nothing.code for nothing in rounds(seen(0.005)).nothings] == ["hot_key", "no_gain"]
+    assert only(rounds(seen(0.05)).actions).kind == "move"
 
 
 def test_groups_take_by_their_weight_and_their_room() -> None:

@@ -83,6 +83,9 @@ def _step(work: Work, source: Standing) -> Step:
     tried = _split_largest(work, source, BIG_PART) if source.peak > 1 + spread.rules.trigger else "stuck"
     if tried != "stuck":
         return tried
+    if _owes_it_to_one(work, source):
+        work.nothings.append(_no_gain(source, spread.bounds()[1]))
+        return "stuck"
     choice = spread.choose(source, landing=True)
     if choice is None and _waits(work, source):
         return "waits"
@@ -116,11 +119,8 @@ def _waits(work: Work, source: Standing) -> bool:
 
 def _split_largest(work: Work, source: Standing, least: float) -> Step:
     """Cut a group's largest shard if it is at least so much of a fair part and fits nowhere whole, so that a half does."""
-    what = "load" if source.load >= source.bytes else "bytes"
-    place = 0 if what == "load" else 1
-    shards = [shard for shard in work.spread.held[source.group.id].values() if shard.id not in work.held]
-    largest = max(shards, key=lambda shard: (source.parts(shard)[place], -shard.id), default=None)
-    if largest is None or source.parts(largest)[place] < least or work.spread.lands(largest, source):
+    what, largest, part = _largest(work, source)
+    if largest is None or part < least or work.spread.lands(largest, source):
         return "stuck"
     if hopeless(work, largest):
         return "stuck"
@@ -135,6 +135,23 @@ def _split_largest(work: Work, source: Standing, least: float) -> Step:
     else:
         work.nothings.append(why_not)
     return "waits" if why_not.code in WAITING else "stuck"
+
+
+def _largest(work: Work, source: Standing) -> tuple[str, ShardPicture | None, float]:
+    """What the group has too much of ("load" or "bytes"), the shard that has most of that, and how much it is of a fair part."""
+    what = "load" if source.load >= source.bytes else "bytes"
+    place = 0 if what == "load" else 1
+    shards = [shard for shard in work.spread.held[source.group.id].values() if shard.id not in work.held]
+    largest = max(shards, key=lambda shard: (source.parts(shard)[place], -shard.id), default=None)
+    return what, largest, source.parts(largest)[place] if largest is not None else 0.0
+
+
+def _owes_it_to_one(work: Work, source: Standing) -> bool:
+    """Whether one shard that fits nowhere makes all but a tenth of the excess: to move the others would change little."""
+    _, largest, part = _largest(work, source)
+    if largest is None or part <= 1 or work.spread.lands(largest, source):
+        return False
+    return source.peak - part < work.spread.rules.gain_min * (source.peak - 1)
 
 
 def _no_gain(source: Standing, low: float) -> Nothing:
