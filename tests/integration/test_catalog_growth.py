@@ -145,6 +145,7 @@ def parts(dump: str) -> list[str]:
         (r"\b(group|probe)_[13]\b", r"\1_x"),
         (r"\b(RETURN|22 \| \(|port|dbname) '?\w+", r"\1 x"),
         (r"\([13]::bigint", "(x::bigint"),
+        (r"\bpgherd_epoch_\d+", "pgherd_epoch_x"),
     ):
         dump = re.sub(pattern, instead, dump)
     return sorted(re.split(r"\n--\n-- Name: ", dump))
@@ -254,6 +255,36 @@ def test_a_database_that_is_not_empty_is_refused(
             await world.do("CREATE TABLE still_works (a int)")
 
     run(job())
+
+
+def test_a_server_that_does_not_fit_or_cannot_be_reached_is_refused(
+    fresh_groups: Callable[[int], list[Node]], yard: Yard, server: Server
+) -> None:
+    groups = fresh_groups(2)
+    unfit = yard.server("growth_unfit", settings={"max_prepared_transactions": "0", "wal_level": "replica"})
+    elsewhere = placed(unfit, 2, "d")
+    unfit.ask("CREATE DATABASE d TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
+    new = placed(server, 2, "growth_unreached")
+
+    async def job() -> None:
+        lender = Grown([*groups, elsewhere])
+        with pytest.raises(
+            DeployError, match=r"LATIN1.*locale is.*wal_level is replica.*max_prepared_transactions is 0"
+        ):
+            await growth.add_group(lender, [elsewhere], dump=lender.dump)
+        lender = Grown([*groups, new])
+        for _ in range(2):  # once more: what an attempt leaves is found and replaced
+            await asyncio.to_thread(yard.databases, server, ["growth_unreached"])
+            with pytest.raises(DeployError, match="group 0 cannot read from group 2"):
+                await growth.add_group(lender, [replace(new, port=1)], dump=lender.dump)
+        async with await World.open(groups) as world:
+            assert sorted((await world.map()).groups) == [0, 1]
+            assert await world.rows(0, "SELECT to_regclass('pgherd.probe_2') IS NULL") == [("t",)]
+
+    try:
+        run(job())
+    finally:
+        unfit.stop(immediate=True)
 
 
 def test_a_group_leaves_and_its_number_with_it(

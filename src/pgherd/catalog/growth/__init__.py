@@ -7,7 +7,8 @@ database behind that is thrown away when the command is repeated.
 
 from __future__ import annotations
 
-from pgherd.catalog.growth.add import Dump, add_group, is_leftover, next_group
+from pgherd.catalog.growth.add import add_group, is_leftover, next_group
+from pgherd.catalog.growth.filling import Dump
 from pgherd.catalog.growth.remove import remove_group
 
 __all__ = ["Dump", "add_group", "is_leftover", "next_group", "remove_group"]

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pgherd.catalog import nodes as catalog_nodes
 from pgherd.catalog.ddl.change import HOME, Change
-from pgherd.catalog.growth.add import Report, lock_reference_tables, silent
+from pgherd.catalog.growth.filling import Report, silent
+from pgherd.catalog.growth.locks import lock_reference_tables
 from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import call
 from pgherd.errors import DeployError
