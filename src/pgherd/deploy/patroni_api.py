@@ -14,6 +14,7 @@ from pgherd.errors import DeployError
 
 ASK_S = 3.0
 ACT_S = 60.0
+IN_STEP = ("sync", "quorum")  # PostgreSQL's words for a standby that commits wait for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pgherd.deploy import patroni_api, ports
 from pgherd.deploy.etcd import EtcdProcess, find
 from pgherd.deploy.node import NodeProcess
 from pgherd.deploy.node_config import NodeConfig
-from pgherd.deploy.patroni_api import NodeStatus
+from pgherd.deploy.patroni_api import IN_STEP, NodeStatus
 from pgherd.deploy.state import NodeState, State
 from pgherd.errors import DeployError
 
@@ -162,14 +162,18 @@ class Replicated:
             starting.wait(lambda group=group: self.is_ready(group), mine, f"is ready in group {group}")
 
     def is_ready(self, group: int) -> bool:
-        """Does the group have a primary, and does every other node that shall run stream from it, one of them able to take over?"""
+        """Does the group have a primary, and does every other node that shall run stream from it, one in step and able to take over?"""
         found = self.statuses([node for node in self.current.group_nodes(group) if not node.stopped])
         leaders = [(name, status) for name, status in found.items() if status is not None and status.leads]
         if len(leaders) != 1:
             return False
         name, primary = leaders[0]
         others = found.keys() - {name}
-        successors = [other for other in others if (status := found[other]) is not None and status.successor]
+        successors = [
+            other
+            for other in others
+            if (status := found[other]) and status.successor and primary.standbys.get(other) in IN_STEP
+        ]
         return others <= primary.standbys.keys() and (bool(successors) or not others)
 
     # ---- down --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pgherd.backend.etcd import Member
 from pgherd.deploy import patroni_api
 from pgherd.deploy.members import Primaries, Report, at
 from pgherd.deploy.node_config import NodeConfig
-from pgherd.deploy.switchover import IN_STEP, Switched, switchover
+from pgherd.deploy.switchover import Switched, switchover
 from pgherd.errors import DeployError
 
 BACK_S = 60.0
@@ -49,7 +49,7 @@ async def restart(config: NodeConfig, name: str, report: Report) -> Restarted:
 
 async def _has_successor(config: NodeConfig, leader: Member) -> bool:
     status = await asyncio.to_thread(patroni_api.status, at(config, leader))
-    return status is not None and any(word in IN_STEP for word in status.standbys.values())
+    return status is not None and any(word in patroni_api.IN_STEP for word in status.standbys.values())
 
 
 async def _back(config: NodeConfig, lender: Primaries, name: str) -> None:

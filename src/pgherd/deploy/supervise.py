@@ -210,7 +210,7 @@ class Supervisor:
         self._rotate()
         self._started = time.monotonic()
         self._child = subprocess.Popen[bytes](
-            [*_prefix(), sys.executable, "-m", "pgherd.deploy.patroni_main", self.files.patroni_settings],
+            [sys.executable, "-m", "pgherd.deploy.patroni_main", self.files.patroni_settings],
             stdin=subprocess.DEVNULL,
             cwd="/",
             env=self._environment(),

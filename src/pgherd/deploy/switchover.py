@@ -27,7 +27,7 @@ TRIES = 8
 BETWEEN_S = 1.0
 DONE_S = 20.0
 POLL_S = 0.01
-IN_STEP = ("sync", "quorum")
+STEP_S = 10.0  # how long a standby is waited for that is about to be in step
 
 # open transactions of clients in this database; what only looks at the node does not count
 _OPEN = """
@@ -86,20 +86,29 @@ async def choose(
     leader = next((member for member in found if member.leader), None)
     if leader is None:
         raise DeployError(f"group {group} has no primary now", hint="See pgherd status.")
-    status = await asyncio.to_thread(patroni_api.status, at(config, leader))
-    standbys = dict(status.standbys) if status is not None else {}
-    _check(found, leader, standbys, candidate)
-    in_step = [m for m in found if standbys.get(m.name) in IN_STEP and candidate in (None, m.name)]
-    if not in_step:
-        what = f"node {candidate}" if candidate else f"no standby of group {group}"
-        raise DeployError(
-            f"{what} is {'not ' if candidate else ''}in step with the primary",
-            hint="It would lose writes. See pgherd status.",
-        )
-    return leader, in_step[0]
+    _check(found, leader, candidate)
+    deadline = time.monotonic() + STEP_S
+    while not (in_step := await asyncio.to_thread(_in_step, config, found, leader)).keys() & (
+        {candidate} if candidate else in_step.keys()
+    ):
+        if time.monotonic() > deadline:
+            who = f"node {candidate} is not" if candidate else f"no standby of group {group} is"
+            raise DeployError(
+                f"{who} in step with the primary", hint="It would lose writes. See pgherd status."
+            )
+        await asyncio.sleep(0.2)
+    return leader, in_step[candidate or min(in_step)]
 
 
-def _check(found: Sequence[Member], leader: Member, standbys: dict[str, str], candidate: str | None) -> None:
+def _in_step(config: NodeConfig, found: Sequence[Member], leader: Member) -> dict[str, Member]:
+    """The standbys that commits wait for, and that Patroni lets take over."""
+    status = patroni_api.status(at(config, leader))
+    waited = [m for m in found if status and status.standbys.get(m.name) in patroni_api.IN_STEP]
+    statuses = {member.name: patroni_api.status(at(config, member)) for member in waited}
+    return {m.name: m for m in waited if (own := statuses[m.name]) is not None and own.successor}
+
+
+def _check(found: Sequence[Member], leader: Member, candidate: str | None) -> None:
     names = [member.name for member in found]
     if candidate is not None and candidate not in names:
         raise DeployError(
@@ -107,8 +116,8 @@ def _check(found: Sequence[Member], leader: Member, standbys: dict[str, str], ca
         )
     if candidate == leader.name:
         raise DeployError(f"node {candidate} is the primary already", hint="Name a standby, or none.")
-    if not standbys:
-        raise DeployError(f"group {leader.group} has no standby that streams", hint="See pgherd status.")
+    if len(found) == 1:
+        raise DeployError(f"group {leader.group} has no standby that runs", hint="See pgherd status.")
 
 
 async def _pause(link: ServerLink, group: int, report: Report) -> tuple[int, int]:
