@@ -126,17 +126,21 @@ def _with_nodes(local: LocalCluster, current: State, number: int, report: Report
 
 
 def _with_server(local: LocalCluster, current: State, number: int, report: Report) -> State:
-    """The cluster with a plain server more, which runs. What a killed attempt left is replaced."""
-    stored = ServerState(directory=f"server_{number}", port=free_ports(local, current, 1)[0])
-    position = len(current.servers)
+    """The cluster with a plain server more, which runs: the one that an interrupted attempt recorded, else a new one."""
+    used = {group.server for group in current.groups}
+    spare = [position for position in range(len(current.servers)) if position not in used]
+    made, position = current, spare[0] if spare else len(current.servers)
+    if not spare:
+        report(f"preparing the server of group {number}")
+        stored = ServerState(directory=f"server_{position}", port=free_ports(local, current, 1)[0])
+        made = replace(current, servers=(*current.servers, stored))
+        server = local.servers(made)[position]
+        server.stop(immediate=True)  # what an attempt left that did not come as far as this:
+        server.create(password=local.password())
+        state.save(local.directory, made)  # before the catalog can know it
+    local.servers(made)[position].start()
     group = replace(wish.group_state(number, embedded=False), server=position)
-    grown = replace(current, servers=(*current.servers, stored), groups=(*current.groups, group))
-    server = local.servers(grown)[position]
-    report(f"preparing the server of group {number}")
-    server.stop(immediate=True)
-    server.create(password=local.password())
-    server.start()
-    return grown
+    return replace(made, groups=(*made.groups, group))
 
 
 async def _join(local: LocalCluster, grown: State, nodes: list[Node], report: Report) -> None:
