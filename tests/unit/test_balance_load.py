@@ -165,7 +165,7 @@ def test_a_picture_of_what_gateways_wrote() -> None:
     decided = decide(made, decide(made, decide(made).memory).memory)
     (action,) = decided.actions
     assert isinstance(action, Split) and action.at in (("G",), ("H",))
-    (row,) = log_rows(decided.actions, {1: "users"})
+    (row,) = log_rows(decided.actions, {KeyspaceId(1): "users"})
     assert (row["kind"], row["keyspace"], row["shard"], row["from_group"], row["code"]) == (
         "split",
         "users",

@@ -17,7 +17,7 @@ from pgherd.balance.picture import (
     ShardPicture,
 )
 from pgherd.balance.settings import Rules, read
-from pgherd.catalog.model import ClusterMap, GroupId, ShardId
+from pgherd.catalog.model import ClusterMap, GroupId, KeyspaceId, ShardId
 
 FRESH_S = 60.0  # what a source wrote longer ago does not count: it is gone
 
@@ -26,7 +26,7 @@ FRESH_S = 60.0  # what a source wrote longer ago does not count: it is gone
 class Size:
     """What a shard takes on its group's primary, all tables of the keyspace together, and since when it is what it is.
 
-    `born_s`, `moved_s`: seconds since 1970 of the workflow that made or moved it, 0 for long ago.
+    `born_s`, `moved_s`: seconds since 1970 of the workflow that made or moved it, 0 for long ago; `seen_s`: when it was first seen.
     """
 
     bytes: int = 0
@@ -34,6 +34,7 @@ class Size:
     growth: float = 0.0  # bytes per second
     born_s: float = 0.0
     moved_s: float = 0.0
+    seen_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ def _shards(seen: Seen, loads: Mapping[ShardId, ShardLoad]) -> Iterator[ShardPic
                 modulus=shard.modulus, remainder=shard.remainder, bytes=size.bytes, rows=size.rows,
                 statements=load.statements_per_s, seconds=load.seconds_per_s, write_share=load.write_share,
                 growth=size.growth, appended=load.appended, highest=load.highest,
-                advance=load.advance, born_s=size.born_s, moved_s=size.moved_s,
+                advance=load.advance, born_s=size.born_s, moved_s=size.moved_s, seen_s=size.seen_s,
             )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def group_ids(decision: Decision) -> tuple[GroupId | None, GroupId | None]:
     return decision.group, decision.to_group
 
 
-def log_rows(decisions: Iterable[Decision], names: Mapping[int, str]) -> list[dict[str, Any]]:
+def log_rows(decisions: Iterable[Decision], names: Mapping[KeyspaceId, str]) -> list[dict[str, Any]]:
     """What pgherd.log_decisions takes. `names`: keyspaces' names by id."""
     rows: list[dict[str, Any]] = []
     for decision in decisions:
@@ -132,7 +133,7 @@ def log_rows(decisions: Iterable[Decision], names: Mapping[int, str]) -> list[di
             figures["right"] = decision.right
         rows.append(
             {
-                "kind": decision.kind, "keyspace": names.get(decision.keyspace or 0), "shard": decision.shard,
+                "kind": decision.kind, "keyspace": names.get(decision.keyspace or KeyspaceId(0)), "shard": decision.shard,
                 "from_group": source, "to_group": target, "code": decision.code, "reason": decision.reason,
                 "figures": figures,
             }

@@ -11,9 +11,9 @@ from typing import Final
 from pgherd.balance import sentence
 from pgherd.balance.decision import Decision, Move, Nothing
 from pgherd.balance.evening import even
-from pgherd.balance.gates import Movable, held_back
 from pgherd.balance.memory import Memory, Round, Subject, subject
 from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings, shards_min
+from pgherd.balance.obstacles import Movable, held_back
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.spread import Spread, drain_move
 from pgherd.balance.work import Work, hopeless, shard_counts, too_many, try_split

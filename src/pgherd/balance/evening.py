@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from pgherd.balance.decision import Nothing, Split
-from pgherd.balance.gates import held_back
 from pgherd.balance.memory import Rest
+from pgherd.balance.obstacles import held_back
 from pgherd.balance.picture import ShardPicture
 from pgherd.balance.spread import Spread, move_of
 from pgherd.balance.standing import Standing

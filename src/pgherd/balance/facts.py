@@ -13,11 +13,13 @@ from pgherd.catalog.model import ClusterMap, GroupId, Key, ShardId
 
 
 def seen(
-    facts: Mapping[str, Any], cluster: ClusterMap, sizes: Iterable[tuple[int, int, int]], before: Seen | None = None
+    facts: Mapping[str, Any], cluster: ClusterMap, sizes: Iterable[tuple[int, int, int]], before: Seen | None = None,
+    unreachable: frozenset[GroupId] = frozenset(),
 ) -> Seen:  # fmt: skip
     """A round's input. `facts`: pgherd.balance_facts() of group 0; `sizes`: rows (shard, bytes, rows) of all groups' shard_sizes().
 
-    `before` is the round's before, for growth; groups, samples of rows and rules go over from it.
+    `before` is the round's before, for growth; samples of rows and rules go over from it. Groups of which `sizes` were not to be had
+    belong into `unreachable`.
     """
     now_s = float(facts["now"])
     found = {ShardId(shard): Size(bytes=size, rows=rows) for shard, size, rows in sizes}
@@ -25,26 +27,42 @@ def seen(
         for shard, at in facts[name].items():
             number = ShardId(int(shard))
             found[number] = replace(found.get(number, Size()), **{f"{name}_s": float(at)})
-    if before is not None:
-        found = {
-            shard: _grown(size, before.sizes.get(shard), now_s - before.now_s)
-            for shard, size in found.items()
-        }
+    known = {} if before is None else before.sizes
+    for keyspace in cluster.keyspaces.values():  # a group that does not answer has what it had
+        for one in keyspace.shards:
+            found.setdefault(one.id, known.get(one.id, Size()))
+    elapsed_s = 0.0 if before is None else now_s - before.now_s
+    found = {shard: _since(size, known.get(shard), now_s, elapsed_s) for shard, size in found.items()}
     made = Seen(
         now_s=now_s, cluster=cluster, sizes=found, running=tuple(_running(row) for row in facts["running"]),
         loads=[(ShardId(shard), float(age_s), load) for shard, age_s, load in facts["loads"]],
         settings=[(keyspace, name, value) for keyspace, name, value in facts["settings"]],
+        groups=_groups(facts["groups"], cluster, unreachable),
     )  # fmt: skip
     if before is None:
         return made
-    return replace(made, groups=before.groups, row_samples=before.row_samples, rules=before.rules)
+    return replace(made, row_samples=before.row_samples, rules=before.rules)
 
 
-def _grown(size: Size, before: Size | None, elapsed_s: float) -> Size:
-    """Growth in bytes per second, smoothed over some ten rounds."""
+def _since(size: Size, before: Size | None, now_s: float, elapsed_s: float) -> Size:
+    """With the time when the shard was first seen, and growth in bytes per second, smoothed over some ten rounds."""
     if before is None or elapsed_s <= 0:
-        return size
-    return replace(size, growth=0.9 * before.growth + 0.1 * max(0.0, (size.bytes - before.bytes) / elapsed_s))
+        return replace(size, seen_s=now_s)
+    growth = 0.9 * before.growth + 0.1 * max(0.0, (size.bytes - before.bytes) / elapsed_s)
+    return replace(size, growth=growth, seen_s=before.seen_s)
+
+
+def _groups(
+    rows: Sequence[Mapping[str, Any]], cluster: ClusterMap, unreachable: frozenset[GroupId]
+) -> dict[GroupId, GroupPicture]:
+    found = {GroupId(row["group_id"]): row for row in rows}
+    return {
+        group: GroupPicture(
+            id=group, weight=float(found.get(group, {}).get("weight", 1.0)),
+            draining=bool(found.get(group, {}).get("draining", False)), reachable=group not in unreachable,
+        )
+        for group in cluster.groups
+    }  # fmt: skip
 
 
 def _running(row: Mapping[str, Any]) -> Running:
@@ -63,17 +81,3 @@ def row_sample(pairs: Sequence[tuple[str, float]], key_types: tuple[str, ...]) -
         except (keys.Undecodable, ValueError):
             continue
     return KeySample(tuple(key for key, _ in found), tuple(weight for _, weight in found))
-
-
-def with_draining(
-    made: Seen, draining: Iterable[GroupId], weights: Mapping[GroupId, float] | None = None
-) -> Seen:
-    """The same with groups that shall become empty, and capacities."""
-    groups = {
-        group: replace(
-            made.groups.get(group, GroupPicture(id=group)), draining=group in set(draining),
-            weight=(weights or {}).get(group, 1.0),
-        )
-        for group in made.cluster.groups
-    }  # fmt: skip
-    return replace(made, groups=groups)

@@ -93,7 +93,7 @@ def _fits(
         return False
     if size + (left.growth + right.growth) * DAY_S > limits.size_max / 2 or grows(left) or grows(right):
         return False
-    if picture.now_s - max(left.born_s, right.born_s) < limits.merge_after_s:
+    if picture.now_s - max(left.born_s, right.born_s, left.seen_s, right.seen_s) < limits.merge_after_s:
         return False
     there = standings[left.group]
     share = max(load / there.load_unit, size / there.bytes_unit)

@@ -39,7 +39,7 @@ class ShardPicture:
     `statements` and `seconds` are per second, `write_share` the writes' part of the statements, `growth` bytes per second.
     `appended` is the part of the keys written lately that were above every key before them, and `highest` the highest one;
     it went up by `advance` per second (numbers, dates and times only). Times are seconds since 1970: `born_s` when the shard came
-    to be by a split or merge, `moved_s` when it came to its group, 0 for long ago.
+    to be by a split or merge, `moved_s` when it came to its group, 0 for long ago; `seen_s` when the controller first saw it.
     """
 
     id: ShardId
@@ -60,6 +60,7 @@ class ShardPicture:
     advance: float = 0.0
     born_s: float = 0.0
     moved_s: float = 0.0
+    seen_s: float = 0.0
 
     @property
     def load(self) -> float:

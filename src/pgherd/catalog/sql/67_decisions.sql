@@ -11,6 +11,13 @@ CREATE TABLE IF NOT EXISTS pgherd.keyspace_settings (
 );
 COMMENT ON TABLE pgherd.keyspace_settings IS 'What CALL pgherd.set_keyspace changed; all else has its default. docs/balancing.md lists the names';
 
+CREATE TABLE IF NOT EXISTS pgherd.group_settings (
+    group_id integer PRIMARY KEY,
+    weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
+    draining boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE pgherd.group_settings IS 'A group''s capacity against others, and whether it shall become empty; a group without a row has weight 1';
+
 CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.shard_load (
     shard integer NOT NULL,
     source text NOT NULL,
@@ -38,7 +45,7 @@ CREATE INDEX IF NOT EXISTS decisions_log_by_age ON pgherd.decisions_log (at);
 COMMENT ON TABLE pgherd.decisions_log IS 'What was decided about shards, and why; also why not (kind nothing). Kept for 30 days and 100,000 rows';
 
 -- Samples and reasons name keys, which are users' data.
-GRANT SELECT ON pgherd.keyspace_settings TO PUBLIC;
+GRANT SELECT ON pgherd.keyspace_settings, pgherd.group_settings TO PUBLIC;
 GRANT SELECT ON pgherd.decisions_log, pgherd.shard_load TO pg_monitor;
 
 -- Whether a role may do anything with a table of a keyspace: then what it says about the use of its shards is believed.
@@ -114,6 +121,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_build_object(
         'now', extract(epoch FROM clock_timestamp()),
         'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(keyspace, name, value)), '[]') FROM pgherd.keyspace_settings),
+        'groups', (SELECT coalesce(jsonb_agg(to_jsonb(g)), '[]') FROM pgherd.group_settings g),
         'loads', (SELECT coalesce(jsonb_agg(jsonb_build_array(shard, extract(epoch FROM clock_timestamp() - at), load)), '[]') FROM pgherd.shard_load),
         'running', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'kind', w.kind,
                         'shards', jsonb_path_query_array(w.old || w.new, '$[*].id'),
