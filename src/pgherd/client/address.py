@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pgherd.errors import BadSetting
 
@@ -28,6 +29,19 @@ def split(dsn: str | None) -> tuple[str | None, dict[str, str]]:
     rest = [(name, value) for name, value in pairs if not name.startswith(PREFIX)]
     bare = dsn.replace(f"?{query}", "", 1)
     return bare + (f"?{urlencode(rest)}" if rest else ""), own
+
+
+def doors(dsn: str | None) -> list[dict[str, Any]]:
+    """The hosts of a DSN, each as keyword arguments of asyncpg.connect: one that hangs shall not use up the others' time."""
+    place = "" if dsn is None or "://" not in dsn else urlsplit(dsn).netloc.rpartition("@")[2]
+    hosts = place.split(",")
+    if len(hosts) < 2 or "[" in place:
+        return [{}]
+    found: list[dict[str, Any]] = []
+    for host in hosts:
+        name, _, port = host.partition(":")
+        found.append({"host": unquote(name) or "localhost", "port": int(port) if port.isdigit() else 5432})
+    return found
 
 
 def seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from pgherd.catalog.model import GroupId
 from pgherd.client import statements
 from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, elsewhere, undone, unknown
 from pgherd.client.pool import NoneFree
@@ -100,18 +101,31 @@ async def rerouted(
     for attempt in range(ATTEMPTS):
         epoch, before = db.map.epoch, frozenset(transaction.branches)
         single, run = await job()
+        transaction.guarded = ()
         try:
             return await run()
         except PgherdError as error:
-            new = frozenset(transaction.branches) - before
-            plain = transaction.isolation == "read committed" and not (before and not (single and len(new) == 1))
-            if attempt == ATTEMPTS - 1 or not plain or not is_stale(error) or not await transaction.forget(new):
+            if (
+                attempt == ATTEMPTS - 1
+                or not is_stale(error)
+                or not await _taken_back(transaction, before, single)
+            ):
                 raise
             if db.map.epoch == epoch and not await db.maps.check(epoch):
                 if not surely_stale(error):
                     raise
                 await asyncio.sleep(0.01 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+async def _taken_back(transaction: Transaction, before: frozenset[GroupId], single: bool) -> bool:
+    """Undo what the statement did, if that is possible without what was done before; answers whether it was."""
+    if transaction.isolation != "read committed":
+        return False
+    if await transaction.unguard():
+        return True
+    new = frozenset(transaction.branches) - before
+    return not (before and not (single and len(new) == 1)) and await transaction.forget(new)
 
 
 def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> bool:

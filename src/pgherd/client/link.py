@@ -357,6 +357,8 @@ class AsyncpgLink:
                 while (chunk := await queue.get()) is not None:
                     yield chunk
                 await task
+                if not self.held.sure:
+                    await self._certain()
             except (asyncpg.PostgresError, *LOST) as error:
                 raise self._error(error) from error
             finally:

@@ -41,12 +41,12 @@ class Reading:
         self._near = near
         self.freshness = freshness
         self.marks = marks
-        self._chosen: dict[GroupId, tuple[GroupPool, float]] = {}
+        self._chosen: dict[GroupId, tuple[GroupPool, float, int]] = {}
 
     def known(self, primary: GroupPool) -> GroupPool | None:
         """The pool that was chosen a moment ago, if the choice still holds."""
         found = self._chosen.get(primary.group)
-        if found is None or clock.now() >= found[1]:
+        if found is None or clock.now() >= found[1] or found[2] != self._near.epoch:
             return None
         session = self.freshness.level == "session" and found[0] is not primary
         if session and not self.marks.steady(found[0], primary):
@@ -60,7 +60,7 @@ class Reading:
             return self._near.primary(group)
         pool = self._near.primary(group) if choice.role == "primary" else self._near.replica(choice.node)
         kept_s = min(KEPT_S, self.freshness.bound_s / 10) if self.freshness.level == "bounded" else KEPT_S
-        self._chosen[group] = (pool, clock.now() + kept_s)
+        self._chosen[group] = (pool, clock.now() + kept_s, self._near.epoch)
         return pool
 
     async def choice(self, group: GroupId) -> Choice:
@@ -94,6 +94,7 @@ class Near:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.watch = db.follow.watch
+        self.epoch = -1
         self.routes: dict[str, Route] = {}
         self._replicas: dict[int, GroupPool] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -255,8 +256,9 @@ class Near:
         """The replicas' pools."""
         return tuple(self._replicas.values())
 
-    def renew(self, _map: ClusterMap) -> None:
-        """Routes were made for one map."""
+    def renew(self, map_: ClusterMap) -> None:
+        """Routes and choices were made for one map."""
+        self.epoch = map_.epoch
         self.routes.clear()
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import asyncpg
 
 from pgherd.catalog.model import Node
+from pgherd.client import address
 from pgherd.client.pool import down
 from pgherd.errors import BadSetting, GroupDown
 from pgherd.topology.freshness import STRONG, Freshness
@@ -18,7 +19,12 @@ from pgherd.topology.freshness import STRONG, Freshness
 _FIXED = frozenset(
     {"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"}
 )
-TOO_QUIET = frozenset({"error", "fatal", "panic"})
+_TOO_QUIET = frozenset({"error", "fatal", "panic"})
+
+
+def quiet(level: str | None) -> bool:
+    """Whether servers would not show warnings at this client_min_messages."""
+    return (level or "").strip("'\"").lower() in _TOO_QUIET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ class Options:
         for name, value in self.server_settings.items():
             if name.lower() in _FIXED:
                 raise BadSetting(f"server setting {name} cannot be changed by a client")
-            if name.lower() == "client_min_messages" and value.lower() in TOO_QUIET:
+            if name.lower() == "client_min_messages" and quiet(value):
                 raise BadSetting(
                     f"server setting {name} cannot be {value}: warnings say whether a commit is safe"
                 )
@@ -76,13 +82,17 @@ class Options:
         return dataclasses.replace(self, **changes)
 
     async def first(self) -> asyncpg.Connection:
-        """A connection to what the DSN names: a gateway or any node."""
-        try:
-            return await self._connection()
-        except (OSError, TimeoutError) as error:
-            raise GroupDown(
-                f"cannot connect to {self.dsn or 'the default server'}: {error or type(error).__name__}"
-            ) from error
+        """A connection to what the DSN names: gateways or any nodes, the first that answers. Raises GroupDown."""
+        doors = address.doors(self.dsn)
+        failure: Exception | None = None
+        for door in doors:
+            try:
+                return await self._connection(**door)
+            except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:
+                failure = error
+        raise GroupDown(
+            f"cannot connect to {self.dsn or 'the default server'}: {failure or type(failure).__name__}"
+        ) from failure
 
     async def to(self, node: Node) -> asyncpg.Connection:
         """A connection to one node. Raises GroupDown within `connect_timeout`."""

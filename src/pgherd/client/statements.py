@@ -12,6 +12,7 @@ from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client.held import Held
 from pgherd.client.link import PythonParams, server_error
 from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
+from pgherd.client.options import quiet
 from pgherd.client.queries import Want
 from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache, Planned
@@ -64,6 +65,8 @@ def check(plan: AnyPlan, *, in_transaction: bool) -> None:
             f"SET {plan.name} would change one of many shared connections",
             hint="Give server_settings to pgherd.connect, or use SET LOCAL inside a transaction.",
         )
+    if isinstance(plan, SetVariable) and plan.name == "client_min_messages" and quiet(plan.value):
+        raise Refused("warnings say whether a commit is safe", hint="Set it to warning at most.")
     if isinstance(plan, Prepare | Execute | Deallocate):
         raise Refused(
             "prepared statements by SQL are refused",
