@@ -23,14 +23,14 @@ def seen(
     """
     now_s = float(facts["now"])
     found = {ShardId(shard): Size(bytes=size, rows=rows) for shard, size, rows in sizes}
-    for name in ("born", "moved"):
-        for shard, at in facts[name].items():
-            number = ShardId(int(shard))
-            found[number] = replace(found.get(number, Size()), **{f"{name}_s": float(at)})
     known = {} if before is None else before.sizes
     for keyspace in cluster.keyspaces.values():  # a group that does not answer has what it had
         for one in keyspace.shards:
             found.setdefault(one.id, known.get(one.id, Size()))
+    for name in ("born", "moved"):
+        for shard, at in facts[name].items():
+            number = ShardId(int(shard))
+            found[number] = replace(found.get(number, Size()), **{f"{name}_s": float(at)})
     elapsed_s = 0.0 if before is None else now_s - before.now_s
     found = {shard: _since(size, known.get(shard), now_s, elapsed_s) for shard, size in found.items()}
     made = Seen(
