@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -369,3 +369,86 @@ def dsns(cluster: LocalCluster) -> str:
     found = cluster.all_nodes(cluster.existing())
     hosts = ",".join(f"{node.host}:{node.port}" for node in found)
     return f"postgresql://postgres@{hosts}/{found[0].database}"
+
+
+def crash(victim: nodes.NodeFaults) -> None:
+    victim.kill("postgres")
+
+
+def burn(victim: nodes.NodeFaults) -> None:
+    victim.burn()
+
+
+@pytest.mark.parametrize("fault", [crash, burn])
+def test_a_lost_primary_is_followed(
+    replicated_cluster: LocalCluster, fault: Callable[[nodes.NodeFaults], None]
+) -> None:
+    """The whole stack: no acknowledged write is lost, no reader and no writer meets an error but the known ones."""
+    cluster = replicated_cluster
+
+    async def main() -> None:
+        async with pgherd.connect(dsns(cluster)) as db:
+            await db.execute("DROP TABLE IF EXISTS adds")
+            await db.execute("CREATE TABLE adds (id bigint PRIMARY KEY, v bigint) PARTITION BY HASH (id)")
+            pool, load = db.pools[GroupId(1)], Load(db)
+            victim = nodes.NodeFaults(cluster, pool.node.name)
+            async with asyncio.TaskGroup() as group:
+                for number in range(4):
+                    group.create_task(load.add(number))
+                group.create_task(load.look())
+                group.create_task(load.pair())
+                await asyncio.sleep(0.5)
+                try:
+                    await aside(fault, victim)
+                    await until(lambda: pool.shut, 20)
+                    await until(lambda: not pool.shut, 30)
+                    known = len(load.done)
+                    await until(lambda: len(load.done) > known + 10)
+                finally:
+                    load.stop.set()
+            found = {row["id"] for row in await db.fetch("SELECT id FROM adds")}
+            assert load.done <= found <= load.done | load.unknown
+            await db.execute("DROP TABLE adds")
+
+    nodes.wait_healthy(cluster)
+    run(main())
+    nodes.wait_healthy(cluster)
+
+
+class Load:
+    """Writers and readers of table adds: what was acknowledged, and what may have been done."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.stop = asyncio.Event()
+        self.done: set[int] = set()
+        self.unknown: set[int] = set()
+
+    async def add(self, number: int) -> None:
+        while not self.stop.is_set():
+            number += 10
+            try:
+                await self.db.execute("INSERT INTO adds VALUES ($1, 1)", number)
+                self.done.add(number)
+            except OutcomeUnknown:
+                self.unknown.add(number)
+
+    async def look(self) -> None:
+        while not self.stop.is_set():
+            known = len(self.done)
+            assert await self.db.fetchval("SELECT count(*) FROM adds") >= known
+
+    async def pair(self) -> None:
+        number = 1_000_000
+        while not self.stop.is_set():
+            number += 2
+            both = {number, number + 1}
+            try:
+                async with self.db.transaction():
+                    for each in both:
+                        await self.db.execute("INSERT INTO adds VALUES ($1, 2)", each)
+                self.done |= both
+            except OutcomeUnknown:
+                self.unknown |= both
+            except asyncpg.SerializationError:
+                pass
