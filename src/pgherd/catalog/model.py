@@ -171,12 +171,16 @@ TableName = tuple[str, str]  # (schema, name)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterMap:
-    """Everything that planning and routing need, at one epoch. A new epoch is a new object."""
+    """Everything that planning and routing need, at one epoch. A new epoch is a new object.
+
+    `moving`: shards that are about to be cut over; a transaction that has begun should be able to take back a statement there.
+    """
 
     epoch: int
     groups: Mapping[GroupId, Group]
     keyspaces: Mapping[KeyspaceId, Keyspace] = field(default_factory=dict[KeyspaceId, Keyspace])
     tables: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
+    moving: frozenset[int] = frozenset()
     next_group: int = 0  # the number that the next new group gets; 0: one more than the highest
 
     @property

@@ -138,8 +138,9 @@ def parse_map(text: str) -> ClusterMap:
             tables[row["schema"], row["name"]] = _table(row, ids)
     next_group = max((row["id"] for row in raw["groups"]), default=-1) + 1  # groups that left are listed, too
     return ClusterMap(
-        epoch=raw["epoch"], groups=groups, keyspaces=keyspaces, tables=tables, next_group=next_group
-    )
+        epoch=raw["epoch"], groups=groups, keyspaces=keyspaces, tables=tables, next_group=next_group,
+        moving=frozenset(raw.get("moving", ())),
+    )  # fmt: skip
 
 
 def _node(row: dict[str, Any]) -> Node:

@@ -23,6 +23,10 @@ $$;
 CREATE TABLE IF NOT EXISTS pgherd.gate (nothing int CHECK (false));
 CREATE TABLE IF NOT EXISTS pgherd.home_gate (nothing int CHECK (false));
 
+-- Shards that are about to be cut over: part of the map, so that routers are on their guard in transactions that have begun already.
+CREATE TABLE IF NOT EXISTS pgherd.moving (shard integer PRIMARY KEY, workflow integer NOT NULL);
+GRANT SELECT ON pgherd.moving TO PUBLIC;
+
 GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
 GRANT SELECT, INSERT, UPDATE ON pgherd.decisions TO PUBLIC;
 GRANT SELECT, UPDATE ON pgherd.gate, pgherd.home_gate TO PUBLIC;

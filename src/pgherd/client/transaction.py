@@ -253,7 +253,14 @@ class Transaction(Queries):
     async def _in_shard(self, target: tuple[GroupId, str, bool], args: Sequence[Any]) -> Part:
         group, text, write = target
         link = await self._started().branch(group, write=write)
+        await self._guard(group)
         return await link.part(text, PythonParams(args))
+
+    async def _guard(self, group: GroupId | None) -> None:
+        """A savepoint in front of a statement for one shard (in `group`; None: in any that is open), while shards are about to be cut over."""
+        started = self._started()
+        if self.db.map.moving and started.isolation == "read committed":
+            await started.guard([group] if group is not None else list(started.branches))
 
     def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool] | None:
         """Group, shard's text and whether it writes, if the text is known to go to one shard; None: the long way."""
@@ -286,6 +293,8 @@ class Transaction(Queries):
         statements.check(plan, in_transaction=True)
         if not plan.in_transaction:
             raise asyncpg.ActiveSQLTransactionError(f"{plan.tag} cannot run inside a transaction block")
+        if isinstance(plan, Single) and self.root._plans is None:
+            await self._guard(None)
         part = await execute(plan, PythonParams(args), await self.work(args))
         if isinstance(plan, Single) and query and self.root._plans is None:
             self.db.remember(query, plan)

@@ -120,11 +120,16 @@ class Runner(Relaying):
         left = RETRIES
         before = frozenset() if session.tx is None else frozenset(session.tx.branches)
         while True:
+            if session.tx is not None:
+                session.tx.guarded = ()
             try:
                 await self._once(prepared, params, mode)
                 return
             except (ServerError, StaleMap) as error:
                 near = session.near and getattr(error, "code", "") != "57014"  # the primary shall say
+                if fresh and await self._came_back(error, prepared.plan, deadline):
+                    prepared = await self.prepare(prepared.sql, prepared.oids)
+                    continue
                 stale = left > 0 and is_stale(error)
                 if not (stale or (fresh and near)) or error.partial:
                     raise
@@ -146,6 +151,19 @@ class Runner(Relaying):
                     session.near &= any(session.gateway.watch.primary(group) is None for group in groups)
             prepared = await self.prepare(prepared.sql, prepared.oids)
 
+    async def _came_back(self, error: PgherdError, plan: Plan, deadline: float) -> bool:
+        """A foreign table's server was lost under a read: wait until its group has a primary, then the read may run again."""
+        session, servers = self.session, self.session.gateway.servers
+        abroad = isinstance(plan, Federated | Gather) and not plan.write
+        lost = isinstance(error, ServerError) and (error.code[:2] == "08" or error.code[:3] == "57P")
+        managed = any(servers.watch.managed(group) for group in session.gateway.groups())
+        if not (abroad and lost and managed) or error.partial or session.loop.time() > deadline:
+            return False
+        await self.abort_implicit()
+        await asyncio.sleep(AGAIN_S)
+        await servers.ready(session.gateway.groups(), True)
+        return True
+
     def _choose_near(self, plan: Plan, *, fresh: bool) -> None:
         """Whether this statement may be answered by a replica. Raises NeedsPrimary for what must not run on the one at hand."""
         session = self.session
@@ -163,12 +181,20 @@ class Runner(Relaying):
                     "this statement may do more than read, and the transaction is on a replica"
                 )
 
+    def _guards(self, plan: Plan, tx: Transaction) -> bool:
+        """Whether a statement in a branch that has begun is to be sent behind a savepoint: a shard is about to be cut over, and if it is this
+        one, the statement can then be sent again to its new place."""
+        moving = (self.session.local_map or self.session.gateway.keeper.map).moving
+        return bool(moving) and isinstance(plan, Single) and tx.isolation == "read committed"
+
     async def _forget(self, plan: Plan, before: frozenset[GroupId]) -> bool:
         """Undo what a statement with an old map did in a transaction, if that was all in branches of its own; answers whether it was.
 
         Then it can be sent again, elsewhere: nobody has seen anything of it.
         """
         tx = self.session.tx
+        if tx is not None and await tx.unguard():
+            return True
         new = frozenset() if tx is None else frozenset(tx.branches) - before
         alone = isinstance(plan, Single) and len(new) == 1
         if tx is None or tx.isolation != "read committed" or tx.failed or (before and not alone):
@@ -337,7 +363,10 @@ class Runner(Relaying):
         if not plan.in_transaction:
             raise WrongState(f"{plan.tag} cannot run inside a transaction block")
         async with self.transaction(mode) as tx:
+            guarded = target.group in tx.branches and self._guards(plan, tx)
             link = await tx.branch(target.group, write=plan.write)
+            if guarded:
+                await tx.guard([target.group])
             if plan.pin:
                 tx.branches[target.group].pinned = True
             await self.relay(link, target.sql, params, mode, target=target)
@@ -363,6 +392,9 @@ class Runner(Relaying):
             return prepared.group_target(group, plan.sql)
         assert isinstance(plan, Single)
         shard = await self._shard(plan, params, prepared, mode)
+        session = self.session
+        session.fast_write = plan.write
+        session.fast_key = session.gateway.meter.key(plan, params, prepared.keyspace)
         return prepared.shard_target(shard.group, shard.id)
 
     async def _shard(self, plan: Single, params: BoundParams, prepared: Prepared, mode: Mode) -> Shard:
@@ -418,6 +450,8 @@ class Runner(Relaying):
         """A statement that the engine carries out; its answer is sent when it is complete and, if alone, committed."""
         session = self.session
         defines = isinstance(plan, Ddl | Call)
+        if defines and session.tx is None:  # nobody else shall wait for it while it waits for a group
+            await session.gateway.servers.ready(session.gateway.groups(), False)
         quietly = defines and not (isinstance(plan, Call) and is_online(plan.name))
         async with session.gateway.changing_map(self.session) if quietly else _nothing():
             async with self.transaction(mode) as tx:

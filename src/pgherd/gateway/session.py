@@ -157,7 +157,8 @@ class ClientSession(TransactionState):
                 key = keys.decode_text(kind, value[1].decode())
         except (keys.Undecodable, PgherdError, UnicodeDecodeError):
             return None
-        shard = prepared.keyspace.locate((key,))
+        self.fast_key = whole = (key,)
+        shard = prepared.keyspace.locate(whole)
         return None if shard is None else prepared.shard_target(shard.group, shard.id)
 
     def _group_target(self, prepared: Prepared, plan: OneGroup) -> Target:
@@ -262,7 +263,8 @@ class ClientSession(TransactionState):
                 if value is None:
                     return None
                 key.append(keys.decode_text(kind, value))
-            shard = keyspace.locate(tuple(key))
+            self.fast_key = whole = tuple(key)
+            shard = keyspace.locate(whole)
         except (keys.Undecodable, PgherdError, UnicodeDecodeError):
             return None
         if shard is None:
@@ -292,6 +294,8 @@ class ClientSession(TransactionState):
             return None
         branch = tx.branches.get(group)
         if branch is not None:
+            if self.gateway.keeper.map.moving and type(prepared.plan) is Single:
+                return None  # the worker sees to it that the statement can be taken back
             link: Any = branch.link
             if link.watched and not self.gateway.servers.steady(link):
                 return None
@@ -342,6 +346,11 @@ class ClientSession(TransactionState):
         self.busy = True
         self.fast_link = link
         self.fast_unit = unit
+        if target.shard is not None:
+            meter = self.gateway.meter
+            meter.left -= 1
+            if meter.left < 0:
+                self.time(link, target.shard)
         tx = self.tx
         relay = Relay(
             self,
@@ -367,6 +376,8 @@ class ClientSession(TransactionState):
     def _fast_done(self, relay: Relay, lost: PgherdError | None) -> None:
         link = self.fast_link
         assert link is not None
+        if self.sample is not None:
+            self.timed(self.sample)
         if relay.error is not None and self.fast_name and not relay.parsed:
             link.prepared.pop(self.fast_name, None)  # its Parse failed: there is no such statement there
         if self.tx is None:

@@ -12,16 +12,19 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, physical_schema
 from pgherd.catalog.text import call, literal, qualified
 from pgherd.engine.link import Link
 from pgherd.errors import OutcomeUnknown, PgherdError, ServerError, SnapshotBusy
 from pgherd.reshard import records
 from pgherd.reshard.model import Direction, pieces_text
-from pgherd.reshard.running import HOME, Run
+from pgherd.reshard.running import HOME, Run, no_point
 from pgherd.reshard.stream import Stream, mark
+from pgherd.reshard.tables import CopiedTable
 from pgherd.transaction.coordinator import Transaction
+from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
+from pgherd.transaction.two_phase import Protocol
 
 _BUSY = frozenset({"55P03", "57014", "40P01", "40001"})
 COMMIT_PART = 0.25  # of the budget stays for the commit
@@ -72,6 +75,36 @@ async def cut_over(run: Run, cut: Cut) -> None:
         await gates.close()
 
 
+async def change_map(run: Run, text: str) -> None:
+    """Run a text in every group, as one distributed transaction that raises the epoch. Tried until the map is free."""
+    gates = Gates(run.places)
+    try:
+        for number in range(1, 50):
+            transaction = Transaction(run.places, run.places.groups, gates=gates)
+            try:
+                epoch = 0
+                for group in run.places.groups:
+                    link = await transaction.branch(group)
+                    rows = await link.run(
+                        "SET LOCAL lock_timeout = '2s'; SELECT epoch FROM pgherd.lock_cluster()"
+                    )
+                    epoch = max(epoch, int(rows[0][0] or 0))
+                    await link.run(f"{text}; {call('set_epoch', str(epoch + 1))}")
+                await transaction.commit()
+                return
+            except ServerError as error:
+                await transaction.rollback()
+                if error.code not in _BUSY:
+                    raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await asyncio.sleep(min(0.05 * number, 1.0))
+        raise TooBusy("the cluster map is being changed all the time")
+    finally:
+        await gates.close()
+
+
 class TooBusy(PgherdError):
     """The shard is never quiet for long enough."""
 
@@ -112,7 +145,12 @@ async def _holders(run: Run, cut: Cut) -> int:
 
 
 async def _attempt(run: Run, cut: Cut, streams: list[Stream], gates: Gates) -> float:
-    transaction = Transaction(run.places, run.places.groups, gates=gates)
+    async def on_step(when: str, protocol: Protocol) -> None:
+        await run.point(f"commit: {when} {protocol.phase.name.lower()}")
+
+    transaction = Transaction(
+        run.places, run.places.groups, gates=gates, on_step=nothing if run.point is no_point else on_step
+    )
     attempt = Attempt(run, cut, streams, transaction)
     try:
         await attempt.prepare()
@@ -165,12 +203,14 @@ class Attempt:
             )
             self.epoch = max(self.epoch, int(rows[0][0] or 0))
         await self._check()
-        parents = ", ".join(f"ONLY {_parent(table.schema, table.name)}" for table in self.run.tables)
+        parents = ", ".join(f"ONLY {_in('global', table)}" for table in self.run.tables)
         lock = f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE"
         await self._each(self.outer, lambda group: f"{lock}; {self._swap(group)}")
+        # readers lock a view before the tables behind it, so here the views go first as well; the swap makes them again
+        views = ", ".join(_in("here", table) for table in self.run.tables)
         targets = tuple(group for group in self.inner if group not in self.cut.direction.source_groups)
-        await self._each(targets, lambda group: lock)
-        await self._each(self.cut.direction.source_groups, lambda group: lock)
+        for groups in (targets, self.cut.direction.source_groups):
+            await self._each(groups, lambda group: f"{lock}; DROP VIEW IF EXISTS {views} CASCADE")
 
     async def _check(self) -> None:
         wanted = {(int(piece.id), int(piece.group)) for piece in self.cut.direction.sources}
@@ -242,5 +282,5 @@ class Attempt:
                 raise result
 
 
-def _parent(schema: str, name: str) -> str:
-    return qualified("global" if schema == "public" else f"global_{schema}", name)
+def _in(prefix: str, table: CopiedTable) -> str:
+    return qualified(physical_schema(prefix, table.schema), table.name)

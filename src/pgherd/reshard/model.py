@@ -66,7 +66,7 @@ class Limits:
     """What a workflow may do; settings of the workflow, with these defaults.
 
     `retained_bytes`: WAL that a slot may hold back on a source; from half of it on, the workflow says so. `free_part`: how much of a disk
-    stays free. `calm_bytes`: how far a stream may be behind when a cutover is tried. `tries`: cutovers until it gives up.
+    stays free. `calm_bytes`: how far a stream may be behind when a cutover is tried. `tries`: cutovers until it gives up. `announce_s`: how long routers have to notice that a cutover is near; they look every second.
     """
 
     max_pause_ms: int = 200
@@ -76,6 +76,7 @@ class Limits:
     calm_bytes: int = 256 << 10
     tries: int = 1000
     verify: bool = True
+    announce_s: float = 2.2
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Limits:

@@ -14,6 +14,7 @@ PHASES: Final[Mapping[str, str]] = {
     "catch_up": "catching up",
     "verify": "comparing rows",
     "prepare_back": "preparing the way back",
+    "announce": "telling everybody",
     "cutover": "switching over",
     "keep": "keeping the old tables in step",
     "clean": "cleaning up",

@@ -14,7 +14,7 @@ from typing import Final
 
 from pgherd.catalog.text import call, literal
 from pgherd.reshard import copying
-from pgherd.reshard.cutover import Cut, cut_over
+from pgherd.reshard.cutover import Cut, change_map, cut_over
 from pgherd.reshard.model import Direction, pieces_text
 from pgherd.reshard.preflight import preflight
 from pgherd.reshard.replication import create_slot, drop_slot, lsn_text
@@ -180,6 +180,20 @@ async def _unprepare_back(run: Run) -> None:
         await run.places.ask(group, f"DELETE FROM pgherd.applied WHERE stream IN ({streams})")
 
 
+async def _announce(run: Run) -> None:
+    """Tell all gateways and clients, with a new epoch, and give them the time in which they look at it."""
+    shards = [piece.id for piece in run.workflow.old]
+    values = ", ".join(f"({shard}, {run.workflow.id})" for shard in shards)
+    await change_map(run, f"INSERT INTO pgherd.moving VALUES {values} ON CONFLICT DO NOTHING")
+    await asyncio.sleep(run.workflow.limits.announce_s)
+
+
+async def _withdraw(run: Run) -> None:
+    rows = await run.places.ask(HOME, f"SELECT FROM pgherd.moving WHERE workflow = {run.workflow.id}")
+    if rows:
+        await change_map(run, f"DELETE FROM pgherd.moving WHERE workflow = {run.workflow.id}")
+
+
 async def _cut(run: Run) -> None:
     workflow = run.workflow
     await cut_over(
@@ -243,6 +257,9 @@ async def clean(run: Run) -> None:
 async def cut_back(run: Run) -> None:
     """The cutover the other way round: the old shards are in use again."""
     workflow = run.workflow
+    shards = ", ".join(f"({piece.id}, {workflow.id})" for piece in workflow.new)
+    await change_map(run, f"INSERT INTO pgherd.moving VALUES {shards} ON CONFLICT DO NOTHING")
+    await asyncio.sleep(workflow.limits.announce_s)
     await cut_over(
         run,
         Cut(
@@ -263,6 +280,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step(name="catch_up", do=_catch_up, undo=_nothing),
     Step(name="verify", do=_verify, undo=_nothing),
     Step(name="prepare_back", do=_prepare_back, undo=_unprepare_back),
+    Step(name="announce", do=_announce, undo=_withdraw),
     Step(name="cutover", do=_cut, undo=_nothing),
     Step(name="keep", do=_keep, undo=_nothing),
     Step(name="clean", do=clean, undo=_nothing),

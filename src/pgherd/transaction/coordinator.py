@@ -33,6 +33,7 @@ from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Phase
 
 T = TypeVar("T")
+GUARD = "pgherd_guard"  # the savepoint in front of a statement that may have to be sent elsewhere
 
 
 @dataclass(slots=True)
@@ -87,6 +88,7 @@ class Transaction:
         )
         self.snapshots_taken = False
         self._ending: asyncio.Future[None] | None = None
+        self.guarded: tuple[GroupId, ...] = ()
         self.federated_from: set[GroupId] = set()  # branches whose foreign snapshots are open, and stay
 
     # ---- identity ------------------------------------------------------------------------------------------
@@ -160,6 +162,19 @@ class Transaction:
             raise
         self.opened(group, link, write=write)
         return link
+
+    async def guard(self, groups: Iterable[GroupId]) -> None:
+        """A savepoint in branches that are open, to which `unguard` can take one statement back."""
+        self.guarded = tuple(group for group in groups if group in self.branches)
+        for group in self.guarded:
+            await self.branches[group].link.run(f"SAVEPOINT {GUARD}")
+
+    async def unguard(self) -> bool:
+        """Back to the savepoints of `guard`; answers whether there were any. They serve once."""
+        guarded, self.guarded = self.guarded, ()
+        for group in guarded:
+            await self.branches[group].link.run(f"ROLLBACK TO SAVEPOINT {GUARD}; RELEASE SAVEPOINT {GUARD}")
+        return bool(guarded)
 
     async def forget(self, groups: Iterable[GroupId]) -> bool:
         """Roll back branches in which nothing but a statement with an old map has run; answers whether that could be done.

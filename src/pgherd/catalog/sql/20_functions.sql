@@ -106,5 +106,6 @@ CREATE OR REPLACE FUNCTION pgherd.map() RETURNS jsonb LANGUAGE sql STABLE SET se
         'nodes', (SELECT coalesce(jsonb_agg(to_jsonb(n) ORDER BY n.group_id, n.id), '[]') FROM pgherd.nodes n),
         'keyspaces', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.id), '[]') FROM pgherd.keyspaces k),
         'shards', (SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.id), '[]') FROM pgherd.shards s),
+        'moving', (SELECT coalesce(jsonb_agg(m.shard), '[]') FROM pgherd.moving m),
         'tables', pgherd.map_tables())
 $$;

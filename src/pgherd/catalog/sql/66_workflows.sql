@@ -221,6 +221,7 @@ END $$;
 CREATE OR REPLACE FUNCTION pgherd.cut_map(p_keyspace text, p_old integer[], p_new jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    DELETE FROM pgherd.moving WHERE shard = ANY (p_old);
     DELETE FROM pgherd.shards WHERE id = ANY (p_old);
     INSERT INTO pgherd.shards SELECT * FROM pgherd.pieces(p_new);
     UPDATE pgherd.cluster SET next_shard = greatest(next_shard, (SELECT max(id) + 1 FROM pgherd.shards));

@@ -1,0 +1,135 @@
+"""Clients of gateway and library read and write while shards split, move and merge: none of them sees an error, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+import pgherd
+from pgherd.deploy.local import LocalCluster
+from pgherd.testing import coverage
+from pgherd.testing.plugin import uris
+
+ACCOUNTS = 40
+START = 100
+
+
+class Traffic:
+    """`wrong`: what nobody should have seen. `acknowledged`: numbers whose insertion was confirmed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.acknowledged: list[int] = []
+        self.stop = False
+
+    async def forever(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
+        while not self.stop:
+            try:
+                await job()
+                self.counts[name] += 1
+            except Exception as error:
+                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+                await asyncio.sleep(0.05)
+
+    def add(self, db: Any, numbers: Any) -> Callable[[], Awaitable[None]]:
+        async def job() -> None:
+            number = next(numbers)
+            await db.execute("INSERT INTO lively_set VALUES ($1, $2)", chr(65 + number % 26), number)
+            self.acknowledged.append(number)
+
+        return job
+
+    def transfer(self, db: Any, chance: random.Random) -> Callable[[], Awaitable[None]]:
+        async def job() -> None:
+            one, two = sorted(chance.sample(range(ACCOUNTS), 2))
+            async with db.transaction():
+                await db.execute("UPDATE lively_bank SET balance = balance - 1 WHERE id = $1", f"{one:02}")
+                await db.execute("UPDATE lively_bank SET balance = balance + 1 WHERE id = $1", f"{two:02}")
+
+        return job
+
+    def look(self, db: Any) -> Callable[[], Awaitable[None]]:
+        async def job() -> None:
+            count, total = await db.fetchrow("SELECT count(*), sum(balance) FROM lively_bank")
+            if (count, total) != (ACCOUNTS, ACCOUNTS * START):
+                self.wrong.append(f"a look saw {count} accounts with {total}")
+
+        return job
+
+
+def test_nobody_notices_splits_moves_and_merges(grouped_cluster: LocalCluster, grouped_gateway: str) -> None:
+    traffic = Traffic()
+
+    async def story() -> None:
+        admin = await asyncpg.connect(grouped_gateway)
+        await admin.execute(
+            "CREATE TABLE lively_set (k text, id bigint, PRIMARY KEY (k, id)) PARTITION BY RANGE (k)"
+        )
+        await admin.execute(
+            "CREATE TABLE lively_bank (id text PRIMARY KEY, balance int) PARTITION BY RANGE (id)"
+        )
+        await admin.execute(
+            f"INSERT INTO lively_bank SELECT lpad(i::text, 2, '0'), {START} FROM generate_series(0, {ACCOUNTS - 1}) i"
+        )
+        async with pgherd.connect(uris(grouped_cluster)[0]) as db:
+            numbers = iter(range(1_000_000))
+            doors: list[Any] = [db, *[await asyncpg.connect(grouped_gateway) for _ in range(5)]]
+            jobs = [traffic.add(doors[1], numbers), traffic.transfer(doors[2], random.Random(1)), traffic.look(doors[3]),
+                    traffic.add(doors[0], numbers), traffic.transfer(doors[0], random.Random(2)), traffic.look(doors[0]),
+                    traffic.add(doors[4], numbers), traffic.transfer(doors[5], random.Random(3))]  # fmt: skip
+            names = [
+                "set, gateway",
+                "bank, gateway",
+                "look, gateway",
+                "set, client",
+                "bank, client",
+                "look, client",
+                "set, gateway",
+                "bank, gateway",
+            ]
+            tasks = [
+                asyncio.create_task(traffic.forever(name, job)) for name, job in zip(names, jobs, strict=True)
+            ]
+            try:
+                await asyncio.sleep(0.3)
+                await _rearrange(admin)
+            finally:
+                traffic.stop = True
+                await asyncio.gather(*tasks)
+                for door in doors[1:]:
+                    await door.close()
+        found = [row[0] for row in await admin.fetch("SELECT id FROM lively_set")]
+        assert sorted(found) == sorted(traffic.acknowledged)
+        assert traffic.wrong == []
+        await admin.execute("DROP TABLE lively_set; DROP TABLE lively_bank")
+        await admin.close()
+
+    asyncio.run(asyncio.wait_for(story(), 110))
+    coverage.covered("statements beside splits, moves and merges", traffic.counts)
+
+
+async def _rearrange(admin: Any) -> None:
+    """Both keyspaces through a split, a move of each half and a merge; nothing is small enough to be done at once."""
+    for table, point in (("lively_bank", "20"), ("lively_set", "M")):
+        await admin.execute(
+            f"CALL pgherd.split('{table}', '{point}', max_pause => '2 s', keep_for => '0 s', offline => false)"
+        )
+        low, high = await _shards(admin, table)
+        await admin.execute(
+            f"CALL pgherd.move({high[0]}, {1 - high[1]}, max_pause => '2 s', keep_for => '0 s')"
+        )
+        await admin.execute(f"CALL pgherd.merge({low[0]}, {high[0]}, max_pause => '2 s', keep_for => '0 s')")
+
+
+async def _shards(admin: Any, table: str) -> list[tuple[int, int]]:
+    rows = await admin.fetch(
+        "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t ON t.keyspace = s.keyspace WHERE t.name = $1 ORDER BY s.range_start[1] NULLS FIRST",
+        table,
+    )
+    return [(row[0], row[1]) for row in rows]
