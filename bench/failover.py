@@ -98,13 +98,14 @@ async def run(ground: Ground) -> list[Figure]:
 
 
 def _figure(name: str, rounds: list[list[Writer]]) -> Figure:
+    by_writer = list(zip(*rounds, strict=True))
     reached: dict[str, Reached] = {}
-    for writers in zip(*rounds, strict=True):
+    for writers in by_writer:
         gaps = tuple(writer.gap_s for writer in writers)
-        errors = sum(writer.failed for writer in writers)
-        label = f"{writers[0].name}: {min(gaps):.2f} to {max(gaps):.2f}, {errors} errors"
-        reached[label] = Reached(median=median(gaps), rounds=gaps)
-    return Figure(item="failover", name=name, unit="s", reached=reached, note=NOTE)
+        reached[writers[0].name] = Reached(median=median(gaps), rounds=gaps)
+    errors = ", ".join(f"{writers[0].name} {sum(w.failed for w in writers)}" for writers in by_writer)
+    note = f"{NOTE}. Errors that reached the writers, {name}, {len(rounds)} rounds: {errors}"
+    return Figure(item="failover", name=name, unit="s", reached=reached, note=note)
 
 
 async def _round(cluster: LocalCluster, fault: Fault, rows: tuple[int, int]) -> list[Writer]:

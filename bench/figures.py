@@ -94,12 +94,19 @@ def _rows(table: Table, figure: Figure) -> None:
         table.add_row(
             figure.name if number == 0 else "",
             name,
-            f"{_shown(reached.median)} {figure.unit}",
+            f"{_shown(reached.median)} {figure.unit}{_span(figure, reached)}",
             "" if ratio is None else f"[{style}]{ratio:.2f}[/]" if style else f"{ratio:.2f}",
             str(aim or ""),
             f"{_us(total)} ({parts})" if parts else "",
         )
     table.add_section()
+
+
+def _span(figure: Figure, reached: Reached) -> str:
+    """The least and the most, for what is counted in seconds: there the worst round matters as much as the median."""
+    if figure.unit != "s":
+        return ""
+    return f" ({_shown(min(reached.rounds))} to {_shown(max(reached.rounds))})"
 
 
 def _us(value: float) -> str:
