@@ -158,7 +158,7 @@ def test_settings_and_certificates_are_taken_up_without_a_restart(world: Machine
     before = asyncio.run(certificate_and_work_mem(world))
     world.make_certificates()
     config = world.config("g1-n1")
-    config.write_text(config.read_text() + 'work_mem = "7MB"\n')
+    config.write_text(config.read_text().replace('"r2"', '"far"') + 'work_mem = "7MB"\n')
     world.reload("g1-n1")
 
     def changed() -> bool:
@@ -166,6 +166,15 @@ def test_settings_and_certificates_are_taken_up_without_a_restart(world: Machine
         return now[0] != before[0] and now[1] == "7MB"
 
     until(changed, "the new certificate is shown, and the setting counts")
+    until(lambda: asyncio.run(region(world, "g1-n1")) == "far", "its new region is known")
+
+
+async def region(world: Machines, name: str) -> str:
+    """A node's region as the catalog has it."""
+    connection = await world.at_gateway()
+    found = await connection.fetchval(f"SELECT region FROM pgherd.nodes WHERE name = '{name}'")
+    await connection.close()
+    return found
 
 
 async def certificate_and_work_mem(world: Machines) -> tuple[bytes, str]:

@@ -49,8 +49,24 @@ async def join(
             hint="Groups are numbered without gaps, and numbers of removed groups are not given again.",
         )
     report(f"preparing the database of group {group}")
+    await _share_verifier(servers, group)
     await _make_empty_database(servers, group, database)
     return await growth.add_group(servers, nodes, dump=dump, managed=managed, report=report)
+
+
+async def _share_verifier(servers: Servers, group: GroupId) -> None:
+    """Give the new server's superuser the SCRAM verifier that the others know: its logins are passed on to them."""
+    rows = await recovery.ask(
+        servers,
+        HOME,
+        f"SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = '{patroni.SUPERUSER}' AND rolpassword IS NOT NULL",
+    )
+    if rows:
+        link = await servers.lend_in(group, "postgres")
+        try:
+            await link.run(f"ALTER ROLE {patroni.SUPERUSER} PASSWORD {literal(rows[0][0] or '')}")
+        finally:
+            link.close()
 
 
 async def _make_empty_database(servers: Servers, group: GroupId, database: str) -> None:

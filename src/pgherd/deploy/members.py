@@ -17,6 +17,7 @@ from pgherd.backend.etcd import Etcd, EtcdAddress, Member, members
 from pgherd.catalog import nodes as catalog_nodes
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.catalog.text import literal
 from pgherd.deploy import patroni, patroni_api
 from pgherd.deploy.node_config import NodeConfig
 from pgherd.engine.link import Link
@@ -26,6 +27,7 @@ from pgherd.gateway.tls import client_context
 CONNECT_S = 5.0
 HOME = GroupId(0)
 POLL_S = 0.3
+INSTALL_S = 120.0  # a group that shall not write alone waits for its standby
 
 Report = Callable[[str], None]
 
@@ -116,26 +118,40 @@ def group_of(member: Member) -> GroupId:
 
 async def catalog_map(config: NodeConfig) -> ClusterMap | None:
     """The cluster map from group 0; None if the catalog has not been made yet. Raises GroupDown if group 0 has no primary."""
-    lender = Primaries(config)
-    home = [
-        member
-        for member in await asyncio.to_thread(lender.announced)
-        if member.group == HOME and member.leader
-    ]
-    if not home:
-        raise GroupDown("group 0 has no primary", hint="Do its nodes run? See their logs.")
-    link = await lender.connect(home[0], "postgres")
+    link = await _home_with_catalog(Primaries(config))
+    if link is None:
+        return None
     try:
-        rows = await link.run(f"SELECT 1 FROM pg_database WHERE datname = '{home[0].database}'")
+        return await store.load(link)
     finally:
         link.close()
-    if not rows:
-        return None
-    link = await lender.connect(home[0])
+
+
+async def _home_with_catalog(lender: Primaries) -> ServerLink | None:
+    """A connection to group 0's database, if it holds a catalog that knows nodes."""
+    link = await lender.lend_in(HOME, "postgres")
     try:
-        if await store.installed_layout(link) is None:
+        database = (await lender.primary(HOME)).database
+        if not await link.run(f"SELECT 1 FROM pg_catalog.pg_database WHERE datname = {literal(database)}"):
             return None
-        return await store.load(link)
+    finally:
+        link.close()
+    link = await lender.lend(HOME)
+    if await store.installed_layout(link) is not None and await link.run(
+        "SELECT 1 FROM pgherd.nodes LIMIT 1"
+    ):
+        return link
+    link.close()
+    return None
+
+
+async def _known_groups(lender: Primaries) -> set[GroupId]:
+    """The groups of the cluster, whatever layout its catalog has; empty if it has none."""
+    link = await _home_with_catalog(lender)
+    if link is None:
+        return set()
+    try:
+        return {GroupId(int(row[0] or 0)) for row in await link.run("SELECT id FROM pgherd.groups")}
     finally:
         link.close()
 
@@ -217,23 +233,39 @@ async def init(config: NodeConfig, *, groups: int | None, within_s: float, repor
     lender = Primaries(config)
     report("waiting for the groups' primaries")
     found = await _wait_primaries(lender, groups, within_s)
-    existing = await catalog_map(config)
-    if existing is not None:
-        found = [member for member in found if group_of(member) in existing.groups]
-    leaders = [member for member in found if member.leader]
+    known = await _known_groups(lender)
+    try:
+        async with asyncio.timeout(INSTALL_S):
+            return await _install(config, lender, found, known, report)
+    except TimeoutError:
+        raise DeployError(
+            f"the groups did not take the catalog within {INSTALL_S:.0f} s",
+            hint="Does every group have a standby that it must wait for? See pgherd status --config FILE. Then try again.",
+        ) from None
+
+
+async def _install(
+    config: NodeConfig,
+    lender: Primaries,
+    found: Sequence[Member],
+    known: set[GroupId],
+    report: Report,
+) -> ClusterMap:
+    """With groups `known` already: only these, whose nodes stay as they are."""
+    leaders = [each for each in found if each.leader and (not known or group_of(each) in known)]
     for leader in leaders:
         await _make_database(lender, leader)
-    if existing is None and config.auth == "scram":
+    if not known and config.auth == "scram":
         await _share_verifier(lender, leaders)
     report("installing the catalog")
-    links = [await lender.connect(leader) for leader in leaders]
+    links = list[ServerLink]()
     try:
+        for leader in leaders:
+            links.append(await lender.connect(leader))
         await store.install(links)
-        if existing is None:
-            managed = {group_of(leader) for leader in leaders}
-            await catalog_nodes.register(
-                catalog_nodes.Held(links), [node_of(member) for member in found], managed=managed
-            )
+        if not known:
+            nodes, managed = [node_of(member) for member in found], {group_of(leader) for leader in leaders}
+            await catalog_nodes.register(catalog_nodes.Held(links), nodes, managed=managed)
         return await store.load(links[0])
     finally:
         for link in links:

@@ -85,7 +85,7 @@ def main() -> int:
         config = node_config.load(Path(sys.argv[1]).absolute())
         found = binaries.find(config.pg_bin)
         _become(config, found)
-        Supervisor(config, found, announced="--announce" not in sys.argv[2:]).run()
+        Supervisor(config, found, announces="--announce" in sys.argv[2:]).run()
     except PgherdError as error:
         print(f"pgherd: {error.message}", file=sys.stderr)
         if error.hint:
@@ -116,12 +116,13 @@ def _become(config: NodeConfig, found: binaries.Binaries) -> None:
 class Supervisor:
     """Starts Patroni, starts it again when it has ended or hangs, and stops it with PostgreSQL at the end.
 
-    Not `announced` yet: it also lets the catalog know where the node answers, see `deploy.announce`.
+    `announces`: it also lets the catalog know where the node answers, see `deploy.announce`.
     """
 
     config: NodeConfig
     binaries: binaries.Binaries
-    announced: bool = True
+    announces: bool = False
+    _announced: bool = False
     _announcer: subprocess.Popen[bytes] | None = None
     _child: subprocess.Popen[bytes] | None = None
     _patroni: int | None = None
@@ -175,7 +176,7 @@ class Supervisor:
             self._ask()
         if self.files.postgres_pid() is None:
             bury_orphans(self.config.data)
-        elif not self.announced:
+        elif self.announces and not self._announced:
             self._announce()
 
     def _announce(self) -> None:
@@ -185,7 +186,7 @@ class Supervisor:
             prefix = processes.dying_with_parent("TERM")
             self._announcer = subprocess.Popen[bytes]([*prefix, *words], stdin=subprocess.DEVNULL, cwd="/")
         elif (code := self._announcer.poll()) is not None:
-            self._announcer, self.announced = None, code == 0
+            self._announcer, self._announced = None, code == 0
 
     def _alive(self) -> bool:
         if self._child is not None:
@@ -265,7 +266,7 @@ class Supervisor:
         if _place(config) != _place(self.config):
             _say("the node's name, addresses and directory change at its next start")
             return
-        self.config = config
+        self.config, self._announced = config, False  # region and zone may be others
         self._write_settings()
         for pid in (self._patroni, self.files.postgres_pid()):
             if pid is not None:
