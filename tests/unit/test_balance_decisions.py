@@ -197,6 +197,18 @@ def test_a_group_that_takes_part_in_a_workflow_waits() -> None:
     assert {(nothing.shard, nothing.code) for nothing in made.nothings} == {(1, "busy")}
 
 
+def test_only_so_many_workflows_run_at_once() -> None:
+    bounds = [None, *((letter,) for letter in "BCDEF"), None]
+    shards = [
+        shard(n + 1, n, lower=bounds[n], upper=bounds[n + 1], bytes=9 * GIB, seconds=0.1) for n in range(6)
+    ]
+    rows = {n + 1: names(*((letter + str(n), 1) for letter in "ABCDEFG" for n in range(9))) for n in range(6)}
+    seen = picture(*shards, groups=6, rows=rows)
+    made = rounds(replace(seen, rules=replace(seen.rules, workflows_max=2)))
+    assert [action.kind for action in made.actions] == ["split", "split"]
+    assert {nothing.reason for nothing in made.nothings} == {"waits until fewer than 2 workflows run"}
+
+
 def test_a_reason_is_news_once() -> None:
     seen = picture(shard(1, seconds=3.0), samples={1: ALPHABET}, groups=1, autosplit=False)
     first = decide(seen)

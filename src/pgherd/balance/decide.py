@@ -101,10 +101,17 @@ def _limit(work: Work, shard: ShardPicture, seen: int, counts: dict[KeyspaceId, 
     why_not = held_back(picture, shard, "split", work.blocked) or too_many(picture, shard, counts)
     if why_not is None and seen < picture.rules.sustain_rounds:
         why_not = _seen(shard, seen, picture.rules.sustain_rounds)
+    if why_not is None and work.left <= 0:
+        why_not = _full(shard, picture.rules.workflows_max)
     if why_not is not None:
         work.nothings.append(why_not)
         return
     try_split(work, shard, "", counts)
+
+
+def _full(shard: ShardPicture, most: int) -> Nothing:
+    text = f"waits until fewer than {most} workflows run"
+    return Nothing(code="busy", reason=text, keyspace=shard.keyspace, shard=shard.id, group=shard.group)
 
 
 def _seen(shard: ShardPicture, seen: int, needed: int) -> Nothing:
