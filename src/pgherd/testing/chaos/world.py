@@ -24,7 +24,8 @@ import asyncpg
 from pgherd.backend.etcd import Etcd, EtcdAddress, Member, members
 from pgherd.deploy import etcd as etcd_program
 from pgherd.deploy import processes
-from pgherd.deploy.node_config import NodeConfig, dump
+from pgherd.deploy.members import Primaries
+from pgherd.deploy.node_config import NodeConfig, dump, load
 from pgherd.errors import PgherdError
 from pgherd.testing.network import Host, Network
 
@@ -267,8 +268,9 @@ class World:
                 " WHERE application_name <> 'pg_basebackup'",
                 timeout=5,
             )
-            if row[0] < self.layout.nodes - 1 or not row[1]:
-                raise OSError(f"{host.name} has {row[0]} standbys, {row[1]} synchronous")
+            streaming, synchronous = (row[0], row[1]) if row is not None else (0, 0)
+            if streaming < self.layout.nodes - 1 or not synchronous:
+                raise OSError(f"{host.name} has {streaming} standbys, {synchronous} synchronous")
         finally:
             connection.terminate()
 
@@ -290,6 +292,10 @@ class World:
         request.add_header("Content-Type", "application/json")
         with contextlib.suppress(OSError):
             urllib.request.urlopen(request, timeout=30).close()
+
+    def lender(self) -> Primaries:
+        """Lends connections to the groups' primaries, past pgherd."""
+        return Primaries(load(self.config(self.nodes[0, 1])))
 
     async def in_doubt(self) -> list[str]:
         """Prepared transactions that are left on the primaries."""
