@@ -19,6 +19,7 @@ from pgherd.errors import DeployError, PgherdError
 
 LOOK_EVERY_S = 1.0
 RESTARTS_MAX = 5
+CALM_S = 300.0  # after so long without one, restarts are counted anew
 
 
 def register(app: typer.Typer) -> None:
@@ -121,7 +122,9 @@ def _listed(text: str | None) -> tuple[str, ...]:
 def watch(local: LocalCluster) -> None:
     """Stay until Ctrl-C, SIGTERM, SIGHUP or a `pgherd down` elsewhere; start again what dies, a few times. Then stop everything."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(
+            number, signal.default_int_handler
+        )  # SIGINT itself may be ignored, in a script's background
     errors.print("Ctrl-C stops it.", highlight=False)
     try:
         with steps() as report:
@@ -135,12 +138,13 @@ def watch(local: LocalCluster) -> None:
 
 def _keep_alive(local: LocalCluster, report: Callable[[str], None]) -> None:
     """Look every second, until another command has asked for an end."""
-    restarts, since = 0, time.monotonic()
+    restarts, since, last = 0, time.monotonic(), 0.0
     while (current := local.existing()).wanted == "up":
         parts = local.parts(current)
         dead = [part.name for part in parts if part.pid is None]
         if dead and local.existing().wanted == "up":
-            restarts += 1
+            restarts = 1 if time.monotonic() - last > CALM_S else restarts + 1
+            last = time.monotonic()
             if restarts > RESTARTS_MAX:
                 raise DeployError(
                     f"{dead[0]} ended again and again",
@@ -158,7 +162,7 @@ def _keep_alive(local: LocalCluster, report: Callable[[str], None]) -> None:
 def _revive(local: LocalCluster) -> None:
     try:
         local.up()
-    except DeployError as error:  # another command may be at work: look again in a second, a few times
+    except PgherdError as error:  # another command may be at work: look again in a second, a few times
         errors.print(f"pgherd: {error.message}", highlight=False, markup=False)
 
 

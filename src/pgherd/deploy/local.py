@@ -203,7 +203,9 @@ class LocalCluster:
     def _up(self, current: State, gateway: bool) -> State:
         blank = all(part.pid is None for part in self.parts(current))
         try:
-            if self._start_servers(current) or not current.installed:
+            started = self._start_servers(current)
+            # a single node that was missing changes nothing in the catalog, whoever is primary by now
+            if not current.installed or (started and (blank or not current.managed)):
                 current = self._install(current)
             if gateway:
                 self._start_gateway(current)
