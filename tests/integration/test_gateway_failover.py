@@ -106,6 +106,50 @@ def test_statements_wait_for_the_new_primary_and_other_groups_do_not_notice(
     assert db.execute("SELECT v FROM t WHERE id = %s", (one,)).fetchone() == (20,)
 
 
+def test_who_waits_can_be_cancelled(herd: Herd, dsn: str, db: Connection) -> None:
+    two = in_group(db, 1)
+    herd.end_lease(1, at_once=True)
+    wait_until(lambda: not trusted(db, herd.names[1][0]))
+    with psycopg.connect(dsn, autocommit=True) as other:
+        waits = Later(lambda: other.execute("UPDATE t SET v = 1 WHERE id = %s", (two,)))
+        while waits.is_alive():  # until its statement has begun to wait
+            other.cancel()
+            time.sleep(0.1)
+        assert isinstance(waits.result(), psycopg.errors.QueryCanceled)
+        herd.primary[1] = herd.names[1][0]
+        assert other.execute("UPDATE t SET v = 2 WHERE id = %s", (two,)).rowcount == 1
+
+
+def test_reads_over_groups_wait_and_no_group_is_read_without_trust(
+    herd: Herd, dsn: str, db: Connection
+) -> None:
+    """Gathered, federated and windowed reads, whose connections were made while the old primary was trusted."""
+    joined = "SELECT count(*) FROM t a JOIN t b ON a.v + 1 = b.id"
+    for sql in ("SELECT sum(v) FROM t", joined):
+        db.execute(sql)  # type: ignore[arg-type]
+    old = herd.end_lease(1)
+    wait_until(lambda: not trusted(db, old))
+    with psycopg.connect(dsn, autocommit=True) as one, psycopg.connect(dsn, autocommit=True) as two:
+        total = Later(lambda: one.execute("SELECT sum(v) FROM t").fetchone())
+        join = Later(lambda: two.execute(joined).fetchone())  # type: ignore[arg-type]
+        time.sleep(1.0)  # nothing may happen meanwhile
+        assert total.is_alive()
+        herd.promote(1, herd.names[1][1])
+        herd.run(herd.names[1][1], *(f"UPDATE {shard} SET v = 1" for shard in shards(herd, herd.names[1][1])))
+        assert total.result() is not None and join.result() == (100,)
+    assert db.execute("SELECT sum(v) FROM t WHERE v >= 0").fetchone() != (0,)
+    kill(herd.server(old))
+
+
+def shards(herd: Herd, name: str) -> list[str]:
+    """The real tables of t on a node."""
+    found = herd.ask(
+        name,
+        "SELECT string_agg(relnamespace::regnamespace || '.t', ' ') FROM pg_class WHERE relname = 't' AND relkind = 'r'",
+    )
+    return found.split()
+
+
 def test_an_open_transaction_is_told_to_run_again(herd: Herd, dsn: str, db: Connection) -> None:
     two = in_group(db, 1)
     with psycopg.connect(dsn) as session:

@@ -82,6 +82,16 @@ class Home(Protocol):
     def give(self, link: ServerLink) -> None: ...
 
 
+class Guard(Protocol):
+    """Knows whether the answers of a connection to a managed group's primary count."""
+
+    def steady(self, link: ServerLink) -> bool: ...
+
+    async def hold(self, link: ServerLink) -> None:
+        """Wait until they do, or the connection is broken."""
+        ...
+
+
 class Timeout(GroupDown):
     """The server ended the connection because a timeout of the session's own had passed."""
 
@@ -119,6 +129,7 @@ class ServerLink(asyncio.Protocol):
         self.turns = 0  # units ended so far
         self.tls: ssl.SSLContext | None = None
         self.pool: Home | None = None
+        self.guard: Guard | None = None
         self.replica = False  # one node of several, for reads alone
         self.watched = (
             False  # to the primary of a managed group: only while it is trusted do its answers count
@@ -285,6 +296,8 @@ class ServerLink(asyncio.Protocol):
         return wire.close_statement(old.decode())
 
     async def _collect(self, data: bytes) -> Collector:
+        if self.guard is not None and not self.guard.steady(self):
+            await self.guard.hold(self)
         unit = Collector(self.loop, self.on_notice)
         self.send(data, unit)
         try:

@@ -54,6 +54,7 @@ class Relaying:
             message = wire.query(sql)
         else:
             message, name = self._bound(link, sql, params, mode, target)
+        await self.session.held(link)
         ending = Ending(self.session.loop)
         relay = Relay(
             self.session,
@@ -65,8 +66,17 @@ class Relaying:
             hold_late=True,
         )
         self.session.flush()
+        if target is not None and target.shard is not None:
+            meter = self.session.gateway.meter
+            meter.left -= 1
+            if meter.left < 0:
+                self.session.time(link, target.shard)
         link.send(message, relay)
-        await self._ended(relay, ending)
+        try:
+            await self._ended(relay, ending)
+        finally:
+            if self.session.sample is not None:
+                self.session.timed(self.session.sample)
         if relay.error is not None:
             if name and not relay.parsed:
                 link.prepared.pop(name, None)
@@ -138,6 +148,7 @@ class Relaying:
         oids = link.types.inward(params.oids) if link.types else params.oids
         tail = params.bind_tail()
         bind = b"B" + (6 + len(tail)).to_bytes(4, "big") + b"\0\0" + tail
+        await self.session.held(link)
         ending = Ending(self.session.loop)
         relay = ArmRelay(self.session, ending.done)
         self.session.flush()

@@ -20,8 +20,10 @@ from pgherd.backend import etcd
 from pgherd.backend.connection import ServerLink
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
+from pgherd.controller.balancing import Balancer
 from pgherd.controller.duties import Controller
 from pgherd.engine.ids import IdSource
+from pgherd.engine.metering import Meter, Reporter, here
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.errors import BadSetting, DeployError, PgherdError
 from pgherd.gateway import tls as tls_context
@@ -67,6 +69,7 @@ class Gateway:
         self.sessions: dict[int, ClientSession] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.template = template
+        self.meter = Meter(settings.load_every)
         self.stale = False
         self.changing = 0
         self._quiet = asyncio.Event()
@@ -97,8 +100,10 @@ class Gateway:
         self.ids = IdSource(await self._origin())
         self._spawn(self.keeper.poll(self.settings.epoch_poll))
         self._spawn(self._tidy())
+        self._spawn(Reporter(self.meter, self.lender, lambda: self.keeper.map, here("gateway")).run())
         self.workflows = WorkflowProcess(self.lender, self._told)
-        self._spawn(Controller(self.lender, self.groups, more={"workflows": self.workflows.look}).run())
+        duties = {"workflows": self.workflows.look, "balance": Balancer(self.lender).look}
+        self._spawn(Controller(self.lender, self.groups, more=duties).run())
         try:
             self.server = await self.loop.create_server(
                 lambda: ClientSession(self, Startup(self)),
@@ -326,6 +331,7 @@ class Gateway:
             if session.tx.committing:
                 return
             session.tx.cancel_asked = True
+        session.stop_waiting()
         links = set(session.active)
         if session.fast_link is not None:
             links.add(session.fast_link)

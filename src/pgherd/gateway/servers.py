@@ -175,6 +175,8 @@ class Servers:
         if primary is None:
             raise GroupDown(self.watch.reason(group))
         link = await self.connect(primary, credentials, self.settings.connect_timeout)
+        if self.watch.managed(group):
+            link.guard = self
         try:
             if self.watch.managed(group) and link.parameters.get("in_hot_standby") == "on":
                 raise GroupDown(f"group {group}: {primary.host}:{primary.port} is a standby now")

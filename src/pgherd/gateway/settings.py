@@ -33,7 +33,8 @@ class GatewaySettings:
     (`admin_password_file`, `etcd_password_file`) or in the environment (PGHERD_ADMIN_PASSWORD, PGHERD_ETCD_PASSWORD).
     `server_tls`: how the servers are talked to, 'off', 'require' (encrypted) or 'verify-full' (against `server_ca`).
     `pool_size`: server connections to one group for one role. `region` and `zone`: where this gateway is, for reads on near
-    replicas. `failover_wait`: how long a statement waits for its group to have a primary.
+    replicas. `failover_wait`: how long a statement waits for its group to have a primary. `load_every`: one of so many statements
+    of one shard is timed, to know how busy each shard is (0: none).
     """
 
     listen: str = "127.0.0.1"
@@ -66,6 +67,7 @@ class GatewaySettings:
     region: str = ""
     zone: str = ""
     failover_wait: float = 20.0
+    load_every: int = 8
 
     def __post_init__(self) -> None:
         if not self.seeds and not self.etcd:
@@ -76,6 +78,8 @@ class GatewaySettings:
             raise BadSetting(f"server_tls must be off, require or verify-full, not {self.server_tls!r}")
         if not 0 <= self.port <= 65535:
             raise BadSetting(f"port {self.port} is not a port number")
+        if self.load_every < 0:
+            raise BadSetting("load_every must be 0 (count no load) or more")
         if self.auth not in ("trust", "scram"):
             raise BadSetting(f"auth must be trust or scram, not {self.auth!r}")
         if self.auth == "trust" and not is_loopback(self.listen):

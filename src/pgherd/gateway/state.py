@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.pool import NoneFree
 from pgherd.backend.state import switch_sql
-from pgherd.catalog.model import GroupId, Node
+from pgherd.catalog.model import GroupId, Node, ShardId
+from pgherd.engine.metering import Sample
 from pgherd.errors import Cancelled, GroupDown, ServerError
 from pgherd.gateway import wire
 from pgherd.gateway.reading import Seen
@@ -128,12 +131,13 @@ class TransactionState(ClientTransport):
         self.used = True
         state = self.state_local or self.state
         link = self.pinned.get(group)
-        if self.near and not self.pinned:
-            link = await self._lend_nearest(group)
-        elif link is None or self._is_branch(link):
-            link = await self.gateway.backends.pool(group, self.credentials).take(state)
-        else:
-            await self.held(link)
+        async with self._cancellable():
+            if self.near and not self.pinned:
+                link = await self._lend_nearest(group)
+            elif link is None or self._is_branch(link):
+                link = await self.gateway.backends.pool(group, self.credentials).take(state)
+            else:
+                await self.held(link)
         if link.broken:
             raise GroupDown(
                 f"the session's connection to group {group} was lost",
@@ -150,6 +154,24 @@ class TransactionState(ClientTransport):
             self.give_back(link)
             raise Cancelled("the client went away")
         return link
+
+    @asynccontextmanager
+    async def _cancellable(self) -> AsyncGenerator[None]:
+        """A wait for a connection, which a cancel request of the client ends. Raises Cancelled."""
+        try:
+            async with asyncio.timeout(None) as wait:
+                self.waiting_for.add(wait)
+                try:
+                    yield
+                finally:
+                    self.waiting_for.discard(wait)
+        except TimeoutError:
+            raise Cancelled("canceling statement due to user request") from None
+
+    def stop_waiting(self) -> None:
+        """The client cancels: what waits for a connection gives up."""
+        for wait in self.waiting_for:
+            wait.reschedule(self.loop.time())
 
     async def lend_replica(self, node: Node) -> ServerLink:
         """A connection to a replica with this session's settings. Raises GroupDown."""
@@ -237,6 +259,20 @@ class TransactionState(ClientTransport):
         """Progress of long work, as a NOTICE whose SQLSTATE tells programs what it is."""
         text = f"{what}: {done} of {total}"
         self.send(wire.notice_response({"S": "NOTICE", "V": "NOTICE", "C": PROGRESS, "M": text}))
+
+    # ---- load ------------------------------------------------------------------------------------------
+
+    def time(self, link: ServerLink, shard: ShardId) -> None:
+        """The statement that is sent now stands for a few in what is known of its shard's load."""
+        if link.replica:
+            self.gateway.meter.skip()
+        else:
+            self.sample = self.gateway.meter.begin(shard, self.fast_key, self.fast_write)
+
+    def timed(self, sample: Sample) -> None:
+        """Its answer is there."""
+        self.gateway.meter.end(sample)
+        self.sample = None
 
     def notice_text(self, text: str) -> None:
         """A NOTICE of our own."""

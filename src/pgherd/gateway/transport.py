@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pgherd.backend.connection import Credentials, ServerLink, keep_alive
 from pgherd.backend.pool import DEFAULT_STATE
 from pgherd.backend.state import SessionState
-from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.catalog.model import ClusterMap, GroupId, Key
+from pgherd.engine.metering import Sample
 from pgherd.errors import PgherdError, ProtocolViolation, TooLarge
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import PathPlans, Prepared
@@ -33,11 +34,11 @@ class ClientTransport(asyncio.Protocol):
     """
 
     __slots__ = (
-        "active", "busy", "closing", "credentials", "cursors", "failed", "fast_link", "fast_name",
+        "active", "busy", "closing", "credentials", "cursors", "failed", "fast_key", "fast_link", "fast_name",
         "fast_unit", "fast_write", "gateway", "implicit", "local_map", "loop", "marks", "named", "near", "near_tx", "need",
         "next_slow", "options", "options_before", "options_first", "options_kept", "out", "paused", "pending", "pid", "pinned", "planned_for",
-        "plans", "portals", "primary_once", "reading", "secret", "seen", "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
-        "tx_plain", "used", "user", "waited", "waiting", "worker", "writable",
+        "plans", "portals", "primary_once", "reading", "sample", "secret", "seen", "sql_prepared", "stalled", "startup", "state", "state_before", "state_first", "state_local", "tainted", "transport", "tx",
+        "tx_plain", "used", "user", "waited", "waiting", "waiting_for", "worker", "writable",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, startup: Startup) -> None:
@@ -89,9 +90,12 @@ class ClientTransport(asyncio.Protocol):
         self.fast_unit: bytes = b""
         self.fast_name: bytes = b""
         self.fast_write = False
+        self.fast_key: Key | None = None
+        self.sample: Sample | None = None  # of the load: the statement under way is timed
         self.next_slow = False
         self.worker: Worker | None = None
         self.waiting: asyncio.Future[None] | None = None
+        self.waiting_for: set[asyncio.Timeout] = set()  # connections
         self.writable: asyncio.Future[None] | None = None
         self.out = bytearray()
         self.pid = 0
