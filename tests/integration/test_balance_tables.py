@@ -18,7 +18,8 @@ from pgherd.balance.load import LoadCounters, from_json, to_json
 from pgherd.catalog.model import GroupId, Keyspace, KeyspaceId, Node, ShardId
 from pgherd.catalog.store import parse_map
 from pgherd.cli.why import lines, query
-from pgherd.controller.balancing import Balancer, wish
+from pgherd.controller.balancing import Balancer
+from pgherd.elastic.beginning import wish
 from pgherd.reshard.model import Piece
 from pgherd.testing.lender import PlainLender
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from pgherd.balance.assemble import Seen, Size
 from pgherd.balance.picture import GroupPicture, KeySample, Running
+from pgherd.balance.settings import read_rules
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId, Key, ShardId
+
+FAILED_S, DAY_S = 300.0, 86400.0
 
 
 def seen(
@@ -18,7 +21,7 @@ def seen(
 ) -> Seen:  # fmt: skip
     """A round's input. `facts`: pgherd.balance_facts() of group 0; `sizes`: rows (shard, bytes, rows) of all groups' shard_sizes().
 
-    `before` is the round's before, for growth; samples of rows and rules go over from it. Groups of which `sizes` were not to be had
+    `before` is the round's before, for growth; samples of rows go over from it. Groups of which `sizes` were not to be had
     belong into `unreachable`.
     """
     now_s = float(facts["now"])
@@ -34,14 +37,15 @@ def seen(
     elapsed_s = 0.0 if before is None else now_s - before.now_s
     found = {shard: _since(size, known.get(shard), now_s, elapsed_s) for shard, size in found.items()}
     made = Seen(
-        now_s=now_s, cluster=cluster, sizes=found, running=tuple(_running(row) for row in facts["running"]),
+        now_s=now_s, cluster=cluster, sizes=found, rules=read_rules(facts["rules"]),
+        running=(*map(_running, facts["running"]), *_resting(facts["failed"], now_s)),
         loads=[(ShardId(shard), float(age_s), load) for shard, age_s, load in facts["loads"]],
         settings=[(keyspace, name, value) for keyspace, name, value in facts["settings"]],
         groups=_groups(facts["groups"], cluster, unreachable),
     )  # fmt: skip
     if before is None:
         return made
-    return replace(made, row_samples=before.row_samples, rules=before.rules)
+    return replace(made, row_samples=before.row_samples)
 
 
 def _since(size: Size, before: Size | None, now_s: float, elapsed_s: float) -> Size:
@@ -63,6 +67,14 @@ def _groups(
         )
         for group in cluster.groups
     }  # fmt: skip
+
+
+def _resting(rows: Sequence[Mapping[str, Any]], now_s: float) -> Iterable[Running]:
+    """Shards with which the controller has failed, or was told to stop: each time they are left alone for twice as long."""
+    for row in rows:
+        if now_s < float(row["at"]) + min(FAILED_S * 2.0 ** (row["times"] - 1), DAY_S):
+            shards = frozenset((ShardId(row["shard"]),))
+            yield Running(id=row["id"], kind=row["kind"], shards=shards, groups=frozenset())
 
 
 def _running(row: Mapping[str, Any]) -> Running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
@@ -62,6 +63,8 @@ class Rules:
     Balancing starts when a group is above 1 + `trigger` or below 1 - `trigger` for `sustain_rounds` pictures, and goes on until
     all are within `settle`. A move must leave its target at least `gain_min` of the difference below what its source was.
     Below `floor_load` (busy seconds per second) and `floor_bytes` per group, on average, differences do not count.
+    `balancing` off: nothing is begun but what empties a draining group. A round every `round_s`; what the controller has changed can
+    be taken back for `keep_for_s`. Sources of load report every `report_s`, and what they told fades with `half_life_s`.
     """
 
     trigger: float = 0.25
@@ -76,6 +79,11 @@ class Rules:
     side_max: float = 0.80  # of the load on one side: more, and a split does not help
     merge_share_max: float = 0.10  # of a group's fair part, for a merged shard
     workflows_max: int = 64
+    balancing: bool = True
+    round_s: float = 10.0
+    keep_for_s: float = 600.0
+    report_s: float = 10.0
+    half_life_s: float = 300.0
 
 
 _SIZES: Final = {"": 1, "b": 1, "kb": KIB, "mb": MIB, "gb": GIB, "tb": 1 << 40}
@@ -157,6 +165,7 @@ _READ: Final[Mapping[str, Callable[[str], Any]]] = {
     "merge_after": _duration,
 }
 _FIELDS: Final = {field.name for field in fields(KeyspaceSettings)}
+_RULE_FIELDS: Final = {field.name for field in fields(Rules)}
 NAMES: Final = tuple(_READ)
 
 
@@ -174,6 +183,53 @@ def changed(settings: KeyspaceSettings, name: str, text: str) -> KeyspaceSetting
     if made.size_max and made.shards_max and made.shards_min > made.shards_max:
         raise BadSetting("shards_min is more than shards_max", hint="Change the other one first.")
     return made
+
+
+_RULES: Final[Mapping[str, Callable[[str], Any]]] = {
+    "balancing": _boolean,
+    "round": _duration,
+    "keep_for": _duration,
+    "report": _duration,
+    "half_life": _duration,
+    "sustain_rounds": _count,
+    "workflows_max": _count,
+    "trigger": _positive,
+    "settle": _positive,
+    "floor_load": _positive,
+    "floor_bytes": _size,
+}
+RULE_NAMES: Final = tuple(_RULES)
+
+
+def changed_rules(rules: Rules, name: str, text: str) -> Rules:
+    """The rules with one changed, as a user writes it: ('round', '30s'), ('balancing', 'off'). Raises BadSetting."""
+    made = _with_rule(rules, name, text)
+    if made.settle >= made.trigger:
+        raise BadSetting("settle must be below trigger", hint="Change the other one first.")
+    return made
+
+
+def _with_rule(rules: Rules, name: str, text: str) -> Rules:
+    read = _RULES.get(name)
+    if read is None:
+        raise BadSetting(f"balancing has no setting {name!r}", hint=f"There are: {', '.join(RULE_NAMES)}.")
+    try:
+        value = read(text.strip())
+        if name in ("round", "report", "half_life") and not 0.2 <= value <= 86400:
+            raise ValueError("a time from 0.2s to 1d")
+    except ValueError as error:
+        raise BadSetting(f"invalid value for {name}: {text!r}", hint=f"Use {error}.") from None
+    made: Rules = replace(rules, **{name if name in _RULE_FIELDS else f"{name}_s": value})
+    return made
+
+
+def read_rules(texts: Mapping[str, str]) -> Rules:
+    """The rules out of the rows of pgherd.balance_settings. What is unknown, or not understood, is passed over."""
+    found = Rules()
+    for name, text in texts.items():
+        with suppress(BadSetting):
+            found = _with_rule(found, name, text)
+    return found
 
 
 def read(texts: Mapping[str, str]) -> KeyspaceSettings:

@@ -3,148 +3,98 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-from pgherd.balance import facts
 from pgherd.balance.assemble import Seen, log_rows, picture
 from pgherd.balance.decide import decide
-from pgherd.balance.decision import Action, Merge, Move, Nothing, Split
+from pgherd.balance.decision import Decision, Nothing
 from pgherd.balance.memory import Memory, Round
-from pgherd.catalog import keys, store
-from pgherd.catalog.model import ClusterMap, GroupId, Keyspace, ShardId
-from pgherd.catalog.text import literal
+from pgherd.catalog.ddl.change import dumps
+from pgherd.catalog.model import GroupId
+from pgherd.elastic.beginning import begin
+from pgherd.elastic.reading import HOME, read, sampled
+from pgherd.engine.link import Row
 from pgherd.errors import PgherdError
-from pgherd.reshard.model import Piece, pieces_text
 from pgherd.transaction.perform import Lender
 
 log = logging.getLogger(__name__)
-EVERY_S: Final = 10.0
 ANSWER_S: Final = 10.0
-
-
-def wish(action: Action, pieces: Sequence[Piece], keyspace: Keyspace) -> tuple[tuple[Piece, ...], bool]:
-    """The shards after an action, and whether they get new numbers. `pieces`: those before, the left one first."""
-    one = pieces[0]
-    match action:
-        case Move():
-            return (replace(one, group=action.to_group),), False
-        case Merge() if one.strategy == "hash":
-            return (replace(one, id=ShardId(0), modulus=(one.modulus or 2) // 2),), True
-        case Merge():
-            return (replace(one, id=ShardId(0), range_end=pieces[1].range_end),), True
-        case Split(at=None):
-            modulus, remainder = one.modulus or 1, one.remainder or 0
-            right = replace(one, modulus=2 * modulus, remainder=remainder + modulus, group=action.to_group)
-            return (replace(one, modulus=2 * modulus), right), True
-        case Split():
-            at = tuple(
-                keys.encode_text(kind, part)
-                for kind, part in zip(keyspace.key_types, action.at or (), strict=False)
-            )
-            return (replace(one, range_end=at), replace(one, range_start=at, group=action.to_group)), True
+CLEANED_S: Final = 600.0
 
 
 class Balancer:
-    """`look` once a second; a round of decisions every `every_s`. `lender` lends a superuser's connections."""
+    """`look` once a second; a round of decisions as often as the setting `round` says. `lender` lends a superuser's connections."""
 
-    def __init__(self, lender: Lender, every_s: float = EVERY_S) -> None:
-        self.lender, self.every_s = lender, every_s
+    def __init__(self, lender: Lender) -> None:
+        self.lender = lender
         self.memory = Memory()
         self.seen: Seen | None = None
         self._due_s = 0.0
+        self._cleaned_s = 0.0
 
     async def look(self) -> None:
         """A round when one is due. Raises PgherdError, OSError or TimeoutError if group 0 does not answer."""
-        if time.monotonic() >= self._due_s:
-            self._due_s = time.monotonic() + self.every_s
-            await self.round()
+        now = time.monotonic()
+        if now < self._due_s:
+            return
+        self._due_s = now + (self.seen.rules.round_s if self.seen is not None else 1.0)
+        await self.round()
+        assert self.seen is not None
+        self._due_s = now + self.seen.rules.round_s
+        if now > self._cleaned_s + CLEANED_S:
+            self._cleaned_s = now
+            await self._ask(HOME, "SELECT pgherd.clean_decisions()")
 
     async def round(self) -> Round:
         """Read, decide, record workflows, write the log."""
-        self.seen = seen = await self._read()
+        self.seen = seen = await read(self._ask, self.seen)
         made = decide(picture(seen), self.memory)
-        self.memory = made.memory
-        names = {keyspace.id: keyspace.name for keyspace in seen.cluster.keyspaces.values()}
-        rows: list[dict[str, Any]] = []
-        for decision in made.news:
-            row = log_rows([decision], names)[0]
-            if not isinstance(decision, Nothing):
-                begun = await self._begin(decision, seen.cluster)
-                if isinstance(begun, int):
-                    row["workflow"] = begun
-                else:
-                    row |= {"kind": "nothing", "reason": f"{row['reason']}. It was not begun: {begun}"}
-            rows.append(row)
+        rows = [row for decision in made.news if (row := await self._done(decision, seen)) is not None]
         if rows:
-            await self._ask(GroupId(0), f"SELECT pgherd.log_decisions({literal(json.dumps(rows))}::jsonb)")
-        wanted = [n for n in made.nothings if isinstance(n, Nothing) and n.code == "no_sample"]
-        self.seen = await self._sampled(seen, wanted[:8])
+            await self._ask(HOME, f"SELECT pgherd.log_decisions({dumps(rows)})")
+        await self._ask(HOME, "SELECT pgherd.log_failures()")
+        self.memory = made.memory  # kept only now: what could not be written is news in the next round
+        self.seen = await sampled(self._ask, seen, made.nothings)
         return made
 
-    async def _ask(self, group: GroupId, sql: str) -> list[tuple[str | None, ...]]:
+    async def _done(self, decision: Decision, seen: Seen) -> dict[str, Any] | None:
+        """Do what was decided. Answers what is to be logged about it yet: that there was nothing to do, or that it was hindered."""
+        rules = seen.rules
+        names = {keyspace.id: keyspace.name for keyspace in seen.cluster.keyspaces.values()}
+        row = log_rows([decision], names)[0]
+        if isinstance(decision, Nothing):
+            return row
+        if not rules.balancing and decision.code != "drain":
+            return None
+        try:
+            number = await begin(
+                self._ask, decision, seen.cluster, {"origin": "controller", "keep_for_s": rules.keep_for_s}
+            )
+        except PgherdError as error:
+            log.info("balance: %s of shard %s was not begun: %s", decision.kind, decision.shard, error)
+            return row | {
+                "kind": "nothing",
+                "code": "not_begun",
+                "reason": f"{row['reason']}. It was not begun: {error.message}",
+            }
+        log.info(
+            "balance: workflow %s, %s of shard %s: %s",
+            number,
+            decision.kind,
+            decision.shard,
+            decision.reason,
+        )
+        return None
+
+    async def _ask(self, group: GroupId, sql: str) -> list[Row]:
         link = await self.lender.lend(group)
         try:
             async with asyncio.timeout(ANSWER_S):
-                return [tuple(row) for row in await link.run(sql)]
-        finally:
-            self.lender.give_back(link, reusable=not link.broken)
-
-    async def _read(self) -> Seen:
-        found = json.loads((await self._ask(GroupId(0), "SELECT pgherd.balance_facts()"))[0][0] or "{}")
-        cluster = store.parse_map((await self._ask(GroupId(0), "SELECT pgherd.map()"))[0][0] or "{}")
-        groups = list(cluster.groups)
-        answers = await asyncio.gather(*map(self._sizes, groups), return_exceptions=True)
-        sizes: list[tuple[int, int, int]] = []
-        unreachable: set[GroupId] = set()
-        for group, answer in zip(groups, answers, strict=True):
-            if isinstance(answer, PgherdError | OSError | TimeoutError):
-                unreachable.add(group)
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                sizes += answer
-        return facts.seen(found, cluster, sizes, self.seen, frozenset(unreachable))
-
-    async def _sizes(self, group: GroupId) -> list[tuple[int, int, int]]:
-        rows = await self._ask(group, "SELECT * FROM pgherd.shard_sizes()")
-        return [(int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)) for row in rows]
-
-    async def _begin(self, action: Action, cluster: ClusterMap) -> int | str:
-        """Record the workflow; answers its number, or why it cannot be: somebody else was quicker."""
-        ids = (action.shard, action.right) if isinstance(action, Merge) else (action.shard,)
-        listed = ", ".join(str(int(shard)) for shard in ids)
-        try:
-            rows = await self._ask(
-                GroupId(0),
-                f"SELECT to_jsonb(s) FROM pgherd.shards s WHERE id IN ({listed}) ORDER BY id = {ids[0]} DESC",
-            )
-            pieces = tuple(Piece.read(json.loads(row[0] or "{}")) for row in rows)
-            if len(pieces) != len(ids):
-                return "the shard is no more"
-            new, number = wish(action, pieces, cluster.keyspaces[action.keyspace])
-            rows = await self._ask(
-                GroupId(0),
-                f"SELECT pgherd.request_workflow({literal(action.kind)}, {literal(pieces[0].keyspace)}, {pieces_text(pieces)},"
-                f" {pieces_text(new)}, '{{}}', {str(number).lower()})",
-            )
-            return int(rows[0][0] or 0)
-        except PgherdError as error:
-            log.info("balance: %s of shard %s was not begun: %s", action.kind, action.shard, error)
-            return error.message
-
-    async def _sampled(self, seen: Seen, wanted: Sequence[Nothing]) -> Seen:
-        """The same with samples of rows for shards that are too large and of which no key is known."""
-        if not wanted:
-            return seen
-        samples = dict(seen.row_samples)
-        for nothing in wanted:
-            assert nothing.shard is not None and nothing.group is not None and nothing.keyspace is not None
-            types = seen.cluster.keyspaces[nothing.keyspace].key_types
-            rows = await self._ask(nothing.group, f"SELECT pgherd.shard_sample({int(nothing.shard)})")
-            samples[nothing.shard] = facts.row_sample(json.loads(rows[0][0] or "[]"), types)
-        return replace(seen, row_samples=samples)
+                rows = await link.run(sql)
+        except BaseException:
+            self.lender.give_back(link, reusable=False)
+            raise
+        self.lender.give_back(link, reusable=not link.broken)
+        return rows

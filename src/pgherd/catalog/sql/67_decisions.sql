@@ -18,6 +18,17 @@ CREATE TABLE IF NOT EXISTS pgherd.group_settings (
 );
 COMMENT ON TABLE pgherd.group_settings IS 'A group''s capacity against others, and whether it shall become empty; a group without a row has weight 1';
 
+CREATE TABLE IF NOT EXISTS pgherd.balance_settings (
+    name text PRIMARY KEY,
+    value text NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    set_by text NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE pgherd.balance_settings IS 'What CALL pgherd.set_balancing changed, for the whole cluster; docs/balancing.md lists the names';
+
+-- Who began a workflow: a user, the controller, or CALL pgherd.rebalance.
+ALTER TABLE pgherd.workflows ADD COLUMN IF NOT EXISTS origin text GENERATED ALWAYS AS (coalesce(settings->>'origin', 'user')) STORED;
+
 CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.shard_load (
     shard integer NOT NULL,
     source text NOT NULL,
@@ -45,7 +56,7 @@ CREATE INDEX IF NOT EXISTS decisions_log_by_age ON pgherd.decisions_log (at);
 COMMENT ON TABLE pgherd.decisions_log IS 'What was decided about shards, and why; also why not (kind nothing). Kept for 30 days and 100,000 rows';
 
 -- Samples and reasons name keys, which are users' data.
-GRANT SELECT ON pgherd.keyspace_settings, pgherd.group_settings TO PUBLIC;
+GRANT SELECT ON pgherd.keyspace_settings, pgherd.group_settings, pgherd.balance_settings TO PUBLIC;
 GRANT SELECT ON pgherd.decisions_log, pgherd.shard_load TO pg_monitor;
 
 -- Whether a role may do anything with a table of a keyspace: then what it says about the use of its shards is believed.
@@ -75,6 +86,14 @@ BEGIN
     RETURN written;
 END $$;
 
+-- How often sources report, and how fast what they tell fades, in seconds.
+CREATE OR REPLACE FUNCTION pgherd.load_rhythm() RETURNS TABLE (report_s double precision, half_life_s double precision) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'report'), 10)::float8,
+           coalesce(max(extract(epoch FROM value::interval)) FILTER (WHERE name = 'half_life'), 300)::float8
+    FROM pgherd.balance_settings WHERE name IN ('report', 'half_life')
+$$;
+
 -- Write decisions down: [{"kind": ..., "code": ..., "reason": ..., ...}, ...] as balance.writing.row makes them. Answers their ids, in order.
 CREATE OR REPLACE FUNCTION pgherd.log_decisions(p_rows jsonb) RETURNS SETOF bigint LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -85,6 +104,27 @@ SET search_path = pg_catalog, pg_temp AS $$
     RETURNING id
 $$;
 
+-- Begin what was decided, and write it down, in one transaction. `p_row`: as pgherd.log_decisions takes it. Answers the workflow's number.
+CREATE OR REPLACE FUNCTION pgherd.begin_decision(p_row jsonb, p_old jsonb, p_new jsonb, p_settings jsonb, p_number boolean) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    made integer := pgherd.request_workflow(p_row->>'kind', p_row->>'keyspace', p_old, p_new, p_settings, p_number);
+BEGIN
+    PERFORM pgherd.log_decisions(jsonb_build_array(p_row || jsonb_build_object('workflow', made)));
+    RETURN made;
+END $$;
+
+-- What became of the controller's workflows that did not succeed, each once.
+CREATE OR REPLACE FUNCTION pgherd.log_failures() RETURNS void LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO pgherd.decisions_log (kind, keyspace, shard, from_group, code, reason, workflow)
+    SELECT 'nothing', w.keyspace, (w.old->0->>'id')::integer, (w.old->0->>'group_id')::integer, 'failed',
+           format('the %s of workflow %s was %s%s; it is left alone for a while', w.kind, w.id,
+                  CASE w.state WHEN 'failed' THEN 'given up' WHEN 'undone' THEN 'undone by somebody' ELSE 'cancelled by somebody' END, ': ' || w.error), w.id
+    FROM pgherd.workflows w
+    WHERE w.origin = 'controller' AND w.state IN ('failed', 'cancelled', 'undone') AND w.updated_at > clock_timestamp() - interval '1 day'
+      AND NOT EXISTS (SELECT FROM pgherd.decisions_log l WHERE l.workflow = w.id AND l.code = 'failed')
+$$;
+
 -- Keep the log and the loads within bounds: called by the controller's cleaning.
 CREATE OR REPLACE FUNCTION pgherd.clean_decisions(p_days integer DEFAULT 30, p_rows integer DEFAULT 100000) RETURNS void LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -93,7 +133,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM pgherd.shard_load WHERE at < clock_timestamp() - interval '1 hour' OR shard NOT IN (SELECT id FROM pgherd.shards);
     DELETE FROM pgherd.keyspace_settings WHERE keyspace NOT IN (SELECT name FROM pgherd.keyspaces);
 $$;
-REVOKE EXECUTE ON FUNCTION pgherd.log_decisions, pgherd.clean_decisions FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION pgherd.log_decisions, pgherd.begin_decision, pgherd.log_failures, pgherd.clean_decisions FROM PUBLIC;
 
 -- Change (or with null: forget) one setting of a keyspace, here. pgherd.set_keyspace checks name and value and calls it.
 CREATE OR REPLACE FUNCTION pgherd.put_keyspace_setting(p_keyspace text, p_name text, p_value text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -108,6 +148,40 @@ BEGIN
     END IF;
 END $$;
 
+-- Who may change what concerns the whole cluster: whoever owns its database.
+CREATE OR REPLACE FUNCTION pgherd.must_own_cluster() RETURNS void LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgherd.must_be((SELECT datdba FROM pg_database WHERE datname = current_database()), 'the cluster''s database');
+END $$;
+
+-- Change (or with null: forget) one setting of balancing, here. pgherd.set_balancing checks name and value and calls it.
+CREATE OR REPLACE FUNCTION pgherd.put_balance_setting(p_name text, p_value text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgherd.must_own_cluster();
+    IF p_value IS NULL THEN
+        DELETE FROM pgherd.balance_settings WHERE name = p_name;
+    ELSE
+        INSERT INTO pgherd.balance_settings AS s (name, value) VALUES (p_name, p_value)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value, set_at = clock_timestamp(), set_by = excluded.set_by;
+    END IF;
+END $$;
+
+-- Let a group become empty, or no longer.
+CREATE OR REPLACE FUNCTION pgherd.put_draining(p_group integer, p_draining boolean) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgherd.must_own_cluster();
+    INSERT INTO pgherd.group_settings AS g (group_id, draining) VALUES (p_group, p_draining)
+    ON CONFLICT (group_id) DO UPDATE SET draining = excluded.draining;
+END $$;
+
+CREATE OR REPLACE PROCEDURE pgherd.set_balancing(setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_balancing'); END $$;
+CREATE OR REPLACE PROCEDURE pgherd.rebalance(dry_run boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('rebalance'); END $$;
+CREATE OR REPLACE PROCEDURE pgherd.drain("group" integer, stop boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('drain'); END $$;
+COMMENT ON PROCEDURE pgherd.set_balancing IS 'Change how eager balancing is in the whole cluster: balancing, round, sustain_rounds and more (docs/balancing.md).';
+COMMENT ON PROCEDURE pgherd.rebalance IS 'Move shards until all groups carry about their part, one after the other; dry_run: only say which, and what it costs.';
+COMMENT ON PROCEDURE pgherd.drain IS 'Let a group become empty: its shards move to others. stop: no longer.';
 CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_keyspace'); END $$;
 COMMENT ON PROCEDURE pgherd.set_keyspace IS 'Change a setting of the keyspace that a table belongs to: autosplit, size_max, load_max, window and more (docs/balancing.md).';
 
@@ -122,6 +196,12 @@ SET search_path = pg_catalog, pg_temp AS $$
         'now', extract(epoch FROM clock_timestamp()),
         'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(keyspace, name, value)), '[]') FROM pgherd.keyspace_settings),
         'groups', (SELECT coalesce(jsonb_agg(to_jsonb(g)), '[]') FROM pgherd.group_settings g),
+        'rules', (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM pgherd.balance_settings),
+        'failed', (SELECT coalesce(jsonb_agg(f), '[]') FROM (
+                       SELECT max(w.id) AS id, max(w.kind) AS kind, s.shard, count(*) AS times, max(extract(epoch FROM w.updated_at)) AS at
+                       FROM pgherd.workflows w CROSS JOIN LATERAL (SELECT (x->>'id')::integer AS shard FROM jsonb_array_elements(w.old) x) s
+                       WHERE w.origin = 'controller' AND w.state IN ('failed', 'cancelled', 'undone')
+                         AND w.updated_at > clock_timestamp() - interval '1 day' GROUP BY s.shard) f),
         'loads', (SELECT coalesce(jsonb_agg(jsonb_build_array(shard, extract(epoch FROM clock_timestamp() - at), load)), '[]') FROM pgherd.shard_load),
         'running', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'kind', w.kind,
                         'shards', jsonb_path_query_array(w.old || w.new, '$[*].id'),
