@@ -133,15 +133,19 @@ def test_a_pause_holds_what_is_new_and_lets_open_transactions_end(herd: Herd) ->
         async with client(herd) as db:
             key, pool = key_in(db, 1), db.pools[GroupId(1)]
             async with db.transaction():
-                await db.execute(WRITE, key, 1)
+                assert await db.fetchval(READ, key) == 0
                 pause = herd.ask("cfa1", "SELECT pgherd.announce_pause(0, 20000)")
                 await until(lambda: pool.shut)
                 new = asyncio.create_task(_outside(db, key_in(db, 1, skip=1)))
-                assert await db.fetchval(READ, key) == 1
-                assert await db.fetchval("SELECT count(*) FROM t WHERE id = $1", key) == 1
-                await db.execute(WRITE, key, 0)
+                async with asyncio.timeout(5):
+                    assert await db.fetchval("SELECT count(*) FROM t") == 1000
+                    await db.execute(WRITE, key, 1)
+                    assert await db.fetchval(READ, key) == 1
+                    assert await db.fetchval("SELECT count(*) FROM t") == 1000
+                    await db.execute(WRITE, key, 0)
             await asyncio.sleep(0.2)
             assert not new.done()
+            assert not pool.idle
             herd.run("cfa1", f"SELECT pgherd.take_back_pause({pause})")
             async with asyncio.timeout(10):
                 assert await new == "UPDATE 1"

@@ -38,7 +38,11 @@ class Lender:
     async def lend(self, group: GroupId) -> Link:
         """A connection of `group`. Raises GroupDown within the time to connect."""
         pool = self._db.near.primary(group)
-        return self._db.link(pool, await pool.overdraw())
+        return self._db.link(pool, await pool.overdraw(inside=self.inside(group)))
+
+    def inside(self, _group: GroupId) -> bool:
+        """Whether what borrows is under way in the group already, so that a pause must not stop it."""
+        return False
 
     def give_back(self, link: Link, *, reusable: bool) -> None:
         """Take a connection back; one that is not `reusable` is closed."""
@@ -48,8 +52,25 @@ class Lender:
         link.pool.give(link.held)
 
 
+class BranchLender(Lender):
+    """One transaction's."""
+
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
+        self.of: Transaction | None = None
+
+    def inside(self, group: GroupId) -> bool:
+        return self.of is not None and group in self.of.branches
+
+
 class KeepersLender(Lender):
-    """For those who keep what they borrow: the pool may have so many connections more, and so lends as many as ever."""
+    """For windows, which keep what they borrow: the pool may have so many connections more, and so lends as many as ever.
+
+    A pause does not stop them: who needs a window has its own connections already.
+    """
+
+    def inside(self, _group: GroupId) -> bool:
+        return True
 
     async def lend(self, group: GroupId) -> Link:
         link = await super().lend(group)
@@ -114,8 +135,9 @@ def begin(
         + (" DEFERRABLE" if deferrable else "")
     )
     plain = level == "read committed" and not readonly and not deferrable
-    return Transaction(
-        db.lender if reading is None else NearLender(db, reading),
+    lender = BranchLender(db)
+    transaction = Transaction(
+        lender if reading is None else NearLender(db, reading),
         tuple(sorted(db.map.groups)),
         gates=db.gates,
         isolation=level,
@@ -125,6 +147,8 @@ def begin(
         snapshot=reading is None,
         notice=db.notice,
     )
+    lender.of = transaction
+    return transaction
 
 
 __all__ = ["ISOLATIONS", "Crowded", "Gates", "Lender", "Slots", "begin"]

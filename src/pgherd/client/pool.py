@@ -143,7 +143,8 @@ class GroupPool:
         self._all.add(held)
         held.connection.add_log_listener(held.noticed)
         if (through or not self.shut) and node is self.node and not self.closed:
-            held.sure = not self.shut
+            if through:
+                held.sure, held.generation = False, -1
             return held
         held.generation = -1  # of another time: `give` looks twice
         held.dirty = node is not self.node
