@@ -358,7 +358,8 @@ def test_a_kill_at_any_step_leaves_a_cluster_that_works_and_the_group_can_be_add
             while await recovery.in_doubt(lender, known):
                 await recovery.recover(lender, known)
         async with await World.open(nodes) as world:
-            await world.everywhere("SET lock_timeout = '10s'; INSERT INTO c VALUES (%d)" % fatal)  # noqa: UP031
+            entered = "SELECT pgherd.enter_reference('public', 'c', '{}', 99)"
+            await world.everywhere(f"SET lock_timeout = '10s'; {entered}; INSERT INTO c VALUES ({fatal})")
             joined = sorted((await world.map()).groups)
         async with await World.open(nodes[: len(joined)]) as world:
             await world.do(f"CREATE TABLE t{fatal} (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")

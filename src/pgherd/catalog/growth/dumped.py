@@ -76,6 +76,8 @@ def _is_ours(statement: Statement) -> bool:
     match statement.kind:
         case kind if kind in _SKIPPED:
             return True
+        case "create_trig_stmt":
+            return tree.trigname == "pgherd_guard"
         case "create_extension_stmt":
             return tree.extname == "postgres_fdw"
         case "comment_stmt":

@@ -38,6 +38,9 @@ BEGIN
     INSERT INTO pgherd.tables AS t VALUES (p_schema, p_name, p_kind, p_keyspace, p_key, p_distributed_view, p_on_all)
     ON CONFLICT (schema, name) DO UPDATE SET kind = p_kind, keyspace = p_keyspace, key = p_key,
         distributed_view = p_distributed_view, on_all = p_on_all;
+    IF p_kind <> 'view' THEN
+        PERFORM pgherd.sync_guard(p_schema, p_name, p_kind);
+    END IF;
 END $$;
 
 CREATE OR REPLACE FUNCTION pgherd.register_keyspace(p_id integer, p_name text, p_strategy text, p_types text[], p_shards jsonb)

@@ -29,7 +29,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     UNION ALL
     SELECT 6, 'trigger', t.tgname, replace(replace(pg_get_triggerdef(t.oid), format(' TRIGGER %I ', t.tgname), ' TRIGGER {name} '),
            ' ON ' || me.full_name || ' ', ' ON {table} ') || CASE t.tgenabled WHEN 'O' THEN '' ELSE ' /*' || t.tgenabled::text || '*/' END
-    FROM me JOIN pg_trigger t ON t.tgrelid = me.oid WHERE NOT t.tgisinternal AND t.tgparentid = 0
+    FROM me JOIN pg_trigger t ON t.tgrelid = me.oid WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname <> 'pgherd_guard'
     UNION ALL
     SELECT 7, 'policy', p.polname, pgherd.policy_text(p) FROM pg_policy p WHERE p.polrelid = rel
 $$;

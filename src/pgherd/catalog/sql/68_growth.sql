@@ -57,6 +57,7 @@ BEGIN
     IF has_table_privilege(asker, rel, 'INSERT, UPDATE, DELETE, TRUNCATE') OR has_any_column_privilege(asker, rel, 'INSERT, UPDATE') THEN
         EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', rel);
     END IF;
+    PERFORM set_config('pgherd.entered', coalesce(nullif(current_setting('pgherd.entered', true), ''), ',') || rel::oid || ',', true);
     -- names are looked up as they are now, not as of the snapshot
     FOREACH g IN ARRAY p_groups LOOP
         IF g <> 0 AND to_regclass('pgherd.probe_' || g) IS NULL THEN

@@ -47,7 +47,7 @@ BEGIN
             ('pg_namespace', 'NOT pgherd.is_physical(x.nspname)'), ('pg_class', 'x.relnamespace NOT IN ' || spaces), ('pg_type', 'x.typnamespace NOT IN ' || spaces),
             ('pg_proc', 'x.pronamespace NOT IN ' || spaces), ('pg_constraint', 'x.connamespace NOT IN ' || spaces), ('pg_statistic_ext', 'x.stxnamespace NOT IN ' || spaces),
             ('pg_inherits', 'x.inhparent NOT IN ' || relations), ('pg_rewrite', 'x.ev_class NOT IN ' || relations),
-            ('pg_trigger', 'x.tgrelid NOT IN ' || relations || ' AND x.tgconstrrelid NOT IN ' || relations),
+            ('pg_trigger', 'x.tgrelid NOT IN ' || relations || ' AND x.tgconstrrelid NOT IN ' || relations || ' AND x.tgname <> ''pgherd_guard'''),
             ('pg_depend', $x$x.deptype <> 'e' OR x.refobjid NOT IN (SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = 'postgres_fdw')$x$),
             ('pg_extension', $x$x.extname <> 'postgres_fdw'$x$), ('pg_foreign_data_wrapper', $x$x.fdwname <> 'postgres_fdw'$x$),
             ('pg_partitioned_table', 'pgherd.dump_has_rows()'), ('pg_foreign_server', $x$x.srvname !~ '^group_[0-9]+$'$x$), ('pg_foreign_table', 'x.ftrelid NOT IN ' || relations)) AS t (name, condition) LOOP
@@ -62,7 +62,8 @@ BEGIN
                    WHERE c.relnamespace = 'information_schema'::regnamespace AND c.relkind = 'v' AND c.relname !~ '^_' AND a.attname ~ '_schema$|^schema_name$'
                      AND a.attname !~ '^(character_set|collation|domain_collation|interval)_') a
              GROUP BY a.relname LOOP
-        PERFORM pgherd.overlay_view('pgherd_information', 'information_schema', v.name, v.condition);
+        PERFORM pgherd.overlay_view('pgherd_information', 'information_schema', v.name,
+            v.condition || CASE WHEN v.name = 'triggers' THEN $x$ AND x.trigger_name <> 'pgherd_guard'$x$ ELSE '' END);
     END LOOP;
     EXECUTE format('COMMENT ON SCHEMA pgherd_catalog IS %L', wanted);
 END $$;
@@ -70,7 +71,7 @@ END $$;
 -- Only where it is missing or of another version: its text names what it depends on.
 DO $$
 DECLARE
-    wanted text := 'catalogs as users see them, version 3 for ' || pg_catalog.current_setting('server_version_num');
+    wanted text := 'catalogs as users see them, version 4 for ' || pg_catalog.current_setting('server_version_num');
 BEGIN
     IF pg_catalog.obj_description(pg_catalog.to_regnamespace('pgherd_catalog'), 'pg_namespace') IS DISTINCT FROM wanted THEN
         PERFORM pgherd.create_overlay(wanted);
