@@ -17,7 +17,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.client import Database
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.switchover import switchover
-from pgherd.errors import GroupDown, OutcomeUnknown
+from pgherd.errors import GroupDown, OutcomeUnknown, Refused
 from pgherd.testing import nodes
 from pgherd.testing.servers import Yard
 
@@ -288,6 +288,41 @@ async def _unknown(job: Any) -> None:
     with suppress(OutcomeUnknown):
         await job
         pytest.fail("it looked done")
+
+
+def test_no_setting_lets_a_distributed_commit_go_ahead_of_its_standby(herd: Herd) -> None:
+    async def main() -> None:
+        async with client(herd) as db:
+            one, two = key_in(db, 0), key_in(db, 1)
+
+            async def both() -> None:
+                async with db.transaction():
+                    await db.execute("SET LOCAL synchronous_commit = off")
+                    await db.execute(WRITE, one, 0)
+                    await db.execute(WRITE, two, 0)
+
+            with herd.frozen("cfb1"):
+                task = asyncio.create_task(both())
+                await aside(wait_until, lambda: herd.ask("cfa1", WAITS) != "0")
+                await asyncio.sleep(0.2)
+                assert not task.done()
+            async with asyncio.timeout(15):
+                await task
+            with pytest.raises(Refused):
+                async with db.transaction():
+                    await db.execute("SET LOCAL client_min_messages = error")
+
+    run(main())
+
+
+def test_any_host_of_a_dsn_is_a_door(herd: Herd) -> None:
+    async def main() -> None:
+        hosts = f"127.0.0.1:1,127.0.0.1:{herd.server('cfb1').port},127.0.0.1:{herd.server('cfb0').port}"
+        with herd.frozen("cfb1"):
+            async with pgherd.connect(f"postgresql://postgres@{hosts}/pgherd", connect_timeout=1.0) as db:
+                assert await db.fetchval("SELECT count(*) FROM t") == 1000
+
+    run(main())
 
 
 def test_waiting_is_bounded_and_ends_with_the_database(herd: Herd) -> None:
