@@ -202,6 +202,17 @@ def test_a_group_is_added_with_nobody_noticing(herd: LocalCluster, monkeypatch: 
     assert set(names) <= set(registered(herd))
 
 
+def test_a_burnt_standby_is_removed_and_replaced(herd: LocalCluster) -> None:
+    found = herd.replicated(herd.existing())
+    primary = found.primary(1)
+    lost = next(node for node in herd.existing().group_nodes(1) if node != primary)
+    found.node(lost).burn()
+    growth.remove_node(herd, lost.name, report=quiet)
+    added = growth.add_replica(herd, 1, report=quiet)
+    assert added.name == "g1-n3"
+    assert lost.name not in registered(herd) and added.name in registered(herd)
+
+
 def test_what_does_not_exist_is_said(herd: LocalCluster) -> None:
     with pytest.raises(DeployError, match="there is no node nobody"):
         growth.remove_node(herd, "nobody", report=quiet)

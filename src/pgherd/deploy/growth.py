@@ -31,7 +31,8 @@ def add_replica(
     """Start another node in a group and wait until it streams. Raises DeployError."""
     with state.locked(local.directory):
         current = _managed(local)
-        current.group_nodes(group)
+        if current.group_nodes(group) and local.replicated(current).primary(group) is None:
+            raise _no_primary(group)
         made = wish.with_node(current, group, free_ports(local, current, 2), region=region, zone=zone)
         node = made.nodes[-1]
         state.save(
@@ -78,14 +79,17 @@ def _hand_over(replicated: Replicated, node: NodeState, others: list[NodeState],
     """Make another node primary, if `node` is it."""
     primary = replicated.primary(node.group)
     if primary is None:
-        raise DeployError(
-            f"group {node.group} has no primary now",
-            hint="Wait until it has one (see pgherd status), then try again.",
-        )
+        raise _no_primary(node.group)
     if primary.name != node.name:
         return
     config = replicated.config(others[0])
     asyncio.run(switchover.switchover(config, node.group, None, report))
+
+
+def _no_primary(group: int) -> DeployError:
+    return DeployError(
+        f"group {group} has no primary now", hint="Wait until it has one (see pgherd status), then try again."
+    )
 
 
 def add_group(local: LocalCluster, *, report: Report) -> int:
@@ -186,8 +190,8 @@ def _managed(local: LocalCluster) -> State:
 
 def _running(local: LocalCluster) -> State:
     current = local.existing()
-    if not current.installed or not local.running(current):
-        raise DeployError("not all of the cluster runs", hint="Start it first: pgherd up --detach.")
+    if not current.installed or all(part.pid is None for part in local.parts(current)):
+        raise DeployError("the cluster does not run", hint="Start it first: pgherd up --detach.")
     return current
 
 
