@@ -89,6 +89,8 @@ class World(CatalogWorld):
         try:
             async with asyncio.timeout(seconds):
                 await Engine(places, point=point).run(until_idle=True)
+        except TimeoutError:
+            raise AssertionError(f"not done in time: {await self.workflows()}") from None
         finally:
             places.close()
 
@@ -127,7 +129,7 @@ class World(CatalogWorld):
 
     async def workflows(self) -> list[Any]:
         return await self.rows(
-            0, "SELECT id, kind, state, going, step, phase, error, hint FROM pgherd.workflows ORDER BY id"
+            0, "SELECT id, kind, state, going, step, phase, error, hint, progress FROM pgherd.workflows ORDER BY id"
         )
 
     async def state(self, number: int) -> str | None:

@@ -21,10 +21,15 @@ SETTINGS = (
 
 
 class Target:
-    """One source table's changes on their way into `root`. `condition`: the rows of this source, where several share a root."""
+    """One source table's changes on their way into `root`. `condition`: the rows of this source, where several share a root.
 
-    def __init__(self, relation: Relation, table: CopiedTable, root: str, condition: str | None) -> None:
-        self.relation, self.root, self.condition = relation, root, condition
+    `elsewhere`: other groups take some of the source's rows; what is theirs comes here as well, and the root forgets it.
+    """
+
+    def __init__(
+        self, relation: Relation, table: CopiedTable, root: str, *, condition: str | None, elsewhere: bool
+    ) -> None:
+        self.relation, self.root, self.condition, self.elsewhere = relation, root, condition, elsewhere
         self.names = ", ".join(identifier(name) for name in relation.columns)
         self.types = dict(table.columns)
         names = table.key if relation.full else tuple(relation.columns[at] for at in relation.key)
@@ -61,6 +66,9 @@ class Target:
             rows = await link.run(
                 f"SELECT {columns} FROM {self.root} t, {self._keys([before])} WHERE {self._match()}"
             )
+            if not rows and self.elsewhere and after == before:
+                del batch.rows[after]  # a row of another group: it was never here
+                continue
             if not rows:
                 raise Refused(
                     f"a row of {self.root} that was updated is not there",

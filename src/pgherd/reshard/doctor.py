@@ -19,7 +19,7 @@ from pgherd.transaction import recovery
 from pgherd.transaction.perform import Lender
 
 OLD_S = 10.0
-_SIDE = re.compile(r"[wb](\d+)(?:s\d+)?(?:_.*)?$")
+_SIDE = re.compile(r"[wb](\d+)(?:[sx]\d+)?(?:_.*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ _THINGS = """
 SELECT 'replication slot', slot_name::text, coalesce(active_pid::text, '') FROM pg_replication_slots
     WHERE database = current_database() AND starts_with(slot_name, {prefix})
 UNION ALL SELECT 'publication', pubname::text, '' FROM pg_publication WHERE pubname ~ '^pgherd_[wb][0-9]+$'
-UNION ALL SELECT 'schema', nspname::text, '' FROM pg_namespace WHERE nspname ~ '^pgherd_[wb][0-9]+(s[0-9]+)?(_.*)?$'
+UNION ALL SELECT 'schema', nspname::text, '' FROM pg_namespace WHERE nspname ~ '^pgherd_[wb][0-9]+([sx][0-9]+)?(_.*)?$'
 UNION ALL SELECT 'subscription', subname::text, '' FROM pg_subscription WHERE subname ~ '^pgherd_'
     AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 UNION ALL SELECT 'stream record', stream, '' FROM pgherd.applied

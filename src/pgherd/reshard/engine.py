@@ -115,7 +115,7 @@ class Engine:
             await self._clean_up(run, "undone")
             return
         for step in STEPS[reached(run.workflow.step) :]:
-            if step.name == "clean" and run.workflow.wanted == "undo":
+            if step.name == "clean" and run.workflow.wanted == "undo" and not run.workflow.memory.get("lost"):
                 await run.begin_phase("switching back")
                 await cut_back(run)
                 await finish_tables(run, run.workflow.back)

@@ -93,7 +93,7 @@ async def _place(run: Run, direction: Direction) -> AsyncIterator[str]:
             yield f"group {group} has {free >> 20} MiB free on its disk; the copy takes about {wanted >> 20} MiB, and {run.workflow.limits.free_part:.0%} must stay free"
         rows = await run.places.ask(
             group,
-            f"SELECT string_agg(nspname, ', ') FROM pg_namespace WHERE nspname ~ '^{direction.side}(s[0-9]+)?(_.*)?$'",
+            f"SELECT string_agg(nspname, ', ') FROM pg_namespace WHERE nspname ~ '^{direction.side}([sx][0-9]+)?(_.*)?$'",
         )
         if rows[0][0]:
             yield f"group {group} has schemas of a workflow with the same number: {rows[0][0]} (pgherd doctor --repair removes them)"

@@ -100,6 +100,7 @@ class Run:
             publication=direction.side,
             source=route.source,
             target=route.target,
+            elsewhere=len(direction.target_groups) > 1,
             tables={name: (table, table.root(direction.side)) for name, (table, _) in names.items()},
             conditions={
                 name: self._condition(table, piece.id) for name, (table, piece) in names.items() if several

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.catalog.text import call, literal
+from pgherd.errors import PgherdError, Refused, ServerError
 from pgherd.reshard import copying
 from pgherd.reshard.cutover import Cut, change_map, cut_over
 from pgherd.reshard.model import Direction, pieces_text
@@ -20,6 +21,7 @@ from pgherd.reshard.preflight import preflight
 from pgherd.reshard.replication import create_slot, drop_slot, lsn_text
 from pgherd.reshard.running import HOME, Run
 from pgherd.reshard.verify import verify
+from pgherd.transaction.perform import is_lost
 
 Act = Callable[[Run], Awaitable[None]]
 POLL_S = 0.5
@@ -215,13 +217,25 @@ async def _keep(run: Run) -> None:
     await run.point("keep: adopted")
     streams = run.start_streams(workflow.back)
     await finish_tables(run, workflow.forward)
-    while True:
-        workflow = run.workflow
-        behind = await run.behind(streams)
-        await run.progress(lag_bytes=behind)
-        if workflow.wanted in ("undo", "confirm") or time.time() > (run.workflow.kept_until or 0):
+    while run.workflow.wanted not in ("undo", "confirm") and time.time() < (run.workflow.kept_until or 0):
+        try:
+            behind = await run.behind(streams)
+        except (Refused, ServerError) as error:
+            if is_lost(error):
+                raise
+            await _let_go(run, error)
             return
+        await run.progress(lag_bytes=behind)
         await asyncio.sleep(POLL_S)
+
+
+async def _let_go(run: Run, error: PgherdError) -> None:
+    """The old tables cannot follow any more (the tables were changed): from now on nothing can be undone."""
+    await run.note(
+        memory={**run.workflow.memory, "lost": True},
+        error=f"the old copy cannot be kept in step any more: {error.message}",
+        hint="The new placement is in use. It cannot be undone; move or split again.",
+    )
 
 
 def _in(seconds: float) -> str:

@@ -32,7 +32,7 @@ PAUSE_MAX_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """Where a stream runs. `tables`: by the source's schema and name, the table and the root it goes to; `conditions`: see `Target`."""
+    """Where a stream runs. `tables`: by the source's schema and name, the table and the root it goes to; `conditions`, `elsewhere`: see `Target`."""
 
     name: str
     slot: str
@@ -41,6 +41,7 @@ class Course:
     target: GroupId
     tables: Mapping[tuple[str, str], tuple[CopiedTable, str]]
     conditions: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    elsewhere: bool = False
 
 
 class Stream:
@@ -232,7 +233,10 @@ class Stream:
             return
         if old is not None and not old.batch.empty:
             await applier.flush(None)
-        applier.targets[relation.id] = Target(relation, *known, self.course.conditions.get(name))
+        table, root = known
+        applier.targets[relation.id] = Target(
+            relation, table, root, condition=self.course.conditions.get(name), elsewhere=self.course.elsewhere
+        )
 
 
 def _passing(error: BaseException) -> bool:

@@ -117,6 +117,24 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT replace(pg_get_partition_constraintdef(p_part), format('%L::oid', p_root::oid::text), format('%L::oid', p_parent::oid::text))
 $$;
 
+-- Rows of a source that go to another group: their part of this group's root takes them in and forgets them.
+CREATE OR REPLACE FUNCTION pgherd.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+
+CREATE OR REPLACE FUNCTION pgherd.swallow_others(p_side text, p_schema text, p_name text, p_columns integer, p_all jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    s pgherd.shards;
+    part text;
+BEGIN
+    FOR s IN SELECT * FROM pgherd.pieces(p_all) WHERE group_id <> pgherd.group_id() LOOP
+        part := format('%I.%I', pgherd.plain_schema(pgherd.physical(p_side || 'x' || s.id, p_schema)), p_name);
+        CONTINUE WHEN to_regclass(part) IS NOT NULL;
+        EXECUTE format('CREATE TABLE %s PARTITION OF %I.%I %s', part, pgherd.physical(p_side, p_schema), p_name, pgherd.bound(s, p_columns));
+        EXECUTE format('CREATE TRIGGER swallow BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION pgherd.swallow()', part);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER swallow', part);
+    END LOOP;
+END $$;
+
 -- Empty tables for the shards that are to come to this group.
 CREATE OR REPLACE FUNCTION pgherd.stage(p_side text, p_keyspace text, p_new jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
@@ -128,6 +146,7 @@ DECLARE
 BEGIN
     FOR t IN SELECT * FROM pgherd.tables_in(p_keyspace) LOOP
         root := pgherd.side_root(p_side, t.schema, t.name, t.parent);
+        PERFORM pgherd.swallow_others(p_side, t.schema, t.name, t.columns, p_new);
         FOR s IN SELECT * FROM pgherd.pieces(p_new) WHERE group_id = pgherd.group_id() LOOP
             part := format('%I.%I', pgherd.plain_schema(pgherd.physical(p_side || 's' || s.id, t.schema)), t.name);
             CONTINUE WHEN to_regclass(part) IS NOT NULL;
@@ -160,6 +179,7 @@ DECLARE
 BEGIN
     FOR t IN SELECT * FROM pgherd.tables_in(p_keyspace) LOOP
         root := pgherd.side_root(p_side, t.schema, t.name, t.parent);
+        PERFORM pgherd.swallow_others(p_side, t.schema, t.name, t.columns, p_old);
         FOR s IN SELECT * FROM pgherd.pieces(p_old) WHERE group_id = pgherd.group_id() LOOP
             part := format('%I.%I', pgherd.physical(p_side || 's' || s.id, t.schema), t.name);
             CONTINUE WHEN to_regclass(part) IS NULL OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = part::regclass);
@@ -175,7 +195,7 @@ SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS $$
 DECLARE
     n record;
 BEGIN
-    FOR n IN SELECT nspname FROM pg_namespace WHERE nspname ~ ('^' || p_side || '(s[0-9]+)?(_.*)?$') ORDER BY 1 LOOP
+    FOR n IN SELECT nspname FROM pg_namespace WHERE nspname ~ ('^' || p_side || '([sx][0-9]+)?(_.*)?$') ORDER BY 1 LOOP
         EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', n.nspname);
     END LOOP;
 END $$;
