@@ -163,7 +163,13 @@ class Replicated:
 
     def is_ready(self, group: int) -> bool:
         """Does the group have a primary, and does every other node that shall run stream from it, one in step and able to take over?"""
-        found = self.statuses([node for node in self.current.group_nodes(group) if not node.stopped])
+        nodes = self.current.group_nodes(group)
+        stopped = {node.name for node in nodes if node.stopped}
+        found = {
+            name: status
+            for name, status in self.statuses(nodes).items()
+            if status is not None or name not in stopped
+        }
         leaders = [(name, status) for name, status in found.items() if status is not None and status.leads]
         if len(leaders) != 1:
             return False
