@@ -66,6 +66,7 @@ def connect(
     read: str | Freshness = STRONG,
     region: str = "",
     zone: str = "",
+    load_every: int = 8,
     server_settings: Mapping[str, str] | None = None,
     **asyncpg_options: Any,
 ) -> Connecting:
@@ -74,7 +75,8 @@ def connect(
     `dsn` is a gateway's or any node's. `max_size` bounds the connections to each group for single statements, and the
     transactions that are open at once. `failover_wait` bounds the wait for a group's primary. `read`: how fresh reads must be that do
     not say it themselves: "strong", "session", "bounded 5s", "eventual". `region` and `zone`: where this process is. The
-    last four may stand in the DSN: `?pgherd.read=session&pgherd.zone=a`. `asyncpg_options` (user, password, ssl ...) go to asyncpg.connect.
+    last four may stand in the DSN: `?pgherd.read=session&pgherd.zone=a`. One of `load_every` statements of one
+    shard is timed for the balance of shards, and the sums are reported to group 0 (0: none). `asyncpg_options` (user, password, ssl ...) go to asyncpg.connect.
     Raises GroupDown when nothing answers, PgherdError when what answers is not a pgherd cluster.
     """
     bare, own = address.split(dsn)
@@ -90,6 +92,7 @@ def connect(
             read=parse_freshness(level) if isinstance(level, str) else level,
             region=own.get("region", region),
             zone=own.get("zone", zone),
+            load_every=load_every,
             server_settings=server_settings or {},
             asyncpg=asyncpg_options,
         )

@@ -18,6 +18,7 @@ import asyncpg
 from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
 from pgherd.client import many, statements
 from pgherd.client.again import again, missed, stands
+from pgherd.client.balancing import Balancing
 from pgherd.client.branches import Gates, KeepersLender, Lender, Slots
 from pgherd.client.cursor import Cursor
 from pgherd.client.follow import Follow
@@ -35,6 +36,7 @@ from pgherd.client.session import Session
 from pgherd.client.transaction import Transaction
 from pgherd.engine.execute import execute
 from pgherd.engine.link import Part
+from pgherd.engine.metering import Meter, Reporter, here
 from pgherd.engine.plans_cache import PlanCache
 from pgherd.errors import GroupDown, PgherdError
 from pgherd.plan.plans import AnyPlan, Call, Ddl, OneGroup, Single
@@ -44,7 +46,7 @@ from pgherd.transaction import recovery
 T = TypeVar("T")
 
 
-class Database(Queries):
+class Database(Queries, Balancing):
     """A connected cluster. Many tasks may use it at once.
 
     Inside `async with db.transaction():` the task's statements, and those of tasks it starts there, belong to the transaction;
@@ -65,11 +67,13 @@ class Database(Queries):
         self.origins = Origins(zero(self.pools))
         self.current: ContextVar[Transaction | None] = ContextVar("pgherd_transaction", default=None)
         self.routes: dict[str, Route] = {}
+        self.meter = Meter(options.load_every)
         self.follow = Follow(options, self.pools, self.maps.heard)
         self.near = Near(self)
         self._turn = 0
         self._renew(map_)
         self._poll: asyncio.Task[None] | None = None
+        self._reports: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the first map of its own, and keep it current from now on. Raises GroupDown."""
@@ -79,6 +83,8 @@ class Database(Queries):
                 await self.follow.watch.wait_primary(GroupId(0), self.options.connect_timeout)
         await self.refresh()
         self._poll = asyncio.create_task(self.maps.poll(lambda: self.map.epoch), name="pgherd map")
+        reporter = Reporter(self.meter, self.lender, lambda: self.map, here("client"))
+        self._reports = asyncio.create_task(reporter.run(), name="pgherd load")
 
     # ---- the map -----------------------------------------------------------------------------------------
 
@@ -124,7 +130,7 @@ class Database(Queries):
             self.follow.suspect(node.group)
             raise
         for codec in self.codecs:
-            await _apply(connection, codec)
+            await codec.apply(connection)
         return connection
 
     # ---- the short way ---------------------------------------------------------------------------------
@@ -154,6 +160,10 @@ class Database(Queries):
         if statement is None:
             pool.give(held)
             return None
+        meter = self.meter
+        meter.left -= 1
+        if meter.left < 0:
+            held.due = route.due(args, meter)
         return pool, held, statement, route
 
     async def fetch(
@@ -472,9 +482,10 @@ class Database(Queries):
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+        duties = [task for task in (self._poll, self._reports) if task is not None]
+        for task in duties:
+            task.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
         await self.follow.close()
         await self.gates.close()
         await self.near.close()
@@ -486,10 +497,3 @@ class Database(Queries):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-async def _apply(connection: asyncpg.Connection, codec: Codec) -> None:
-    kind: Any = codec.format
-    await connection.set_type_codec(
-        codec.name, schema=codec.schema, encoder=codec.encoder, decoder=codec.decoder, format=kind
-    )

@@ -8,7 +8,11 @@ from typing import Any
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+from pgherd.catalog.model import Key, ShardId
+from pgherd.engine.metering import Meter
+
 STATEMENTS_MAX = 500  # prepared statements kept on one connection
+Timing = tuple[Meter, ShardId, Key | None, bool]
 _DOUBTS = frozenset({"01000", "57P01"})  # SQLSTATEs of a cancelled wait for the standby
 
 
@@ -21,7 +25,7 @@ class Held:
     wakes up, so looking at it then is as good as looking at the clock.
     """
 
-    __slots__ = ("connection", "dirty", "doubted", "generation", "pid", "statements", "sure")
+    __slots__ = ("connection", "dirty", "doubted", "due", "generation", "pid", "statements", "sure")
 
     def __init__(self, connection: asyncpg.Connection, generation: int = 0) -> None:
         self.connection = connection
@@ -31,6 +35,7 @@ class Held:
         self.dirty = False
         self.doubted = False
         self.sure = True
+        self.due: Timing | None = None  # the next bound statement is timed
 
     def noticed(self, _connection: Any, message: Any) -> None:
         """Look at a notice of the server. asyncpg calls this before the statement's answer is handed out."""
@@ -67,7 +72,18 @@ class Held:
         protocol = connection._protocol
         if protocol is None:  # given up meanwhile
             raise asyncpg.ConnectionDoesNotExistError("the connection was closed")
-        return protocol.bind_execute(state, args, "", limit, True, timeout)
+        answer = protocol.bind_execute(state, args, "", limit, True, timeout)
+        return answer if self.due is None else self._timed(answer)
+
+    async def _timed(self, answer: Awaitable[Any]) -> Any:
+        """A statement that stands for a few in what is known of its shard's load."""
+        assert self.due is not None
+        meter, shard, key, write = self.due
+        self.due = None
+        sample = meter.begin(shard, key, write)
+        found = await answer
+        meter.end(sample)
+        return found
 
     async def reread(self) -> None:
         """Forget what is known of types and statements: they were redefined."""

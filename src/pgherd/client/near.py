@@ -135,6 +135,9 @@ class Near:
         if statement is None:
             pool.give(held)
             return None
+        meter = self._db.meter
+        if not pool.replica and meter.count():
+            held.due = route.due(args, meter)
         return pool, held, statement, route
 
     async def quickly(

@@ -37,6 +37,13 @@ class Codec:
     decoder: Callable[..., Any]
     format: str
 
+    async def apply(self, connection: asyncpg.Connection) -> None:
+        """Let a connection use it."""
+        kind: Any = self.format
+        await connection.set_type_codec(
+            self.name, schema=self.schema, encoder=self.encoder, decoder=self.decoder, format=kind
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -44,6 +51,7 @@ class Options:
     `wait_max` for one to come free, `command_timeout` for a statement (None: no bound).
     `failover_wait`: how long a statement waits for a group's primary. `region`, `zone`: where this process is, to find the
     nearest node. `read`: how fresh reads must be that do not say it themselves.
+    `load_every`: one of so many statements of one shard is timed (0: none), to know how busy each shard is.
     `asyncpg`: further keyword arguments of asyncpg.connect (ssl, user, password ...).
     """
 
@@ -56,10 +64,13 @@ class Options:
     region: str = ""
     zone: str = ""
     read: Freshness = STRONG
+    load_every: int = 8
     server_settings: Mapping[str, str] = field(default_factory=dict[str, str])
     asyncpg: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
+        if self.load_every < 0:
+            raise BadSetting("load_every must be 0 (count no load) or more")
         if self.max_size < 1:
             raise BadSetting("max_size must be at least 1")
         for name, value in self.server_settings.items():

@@ -9,8 +9,9 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId, Key, Shard, ShardId
-from pgherd.client.held import Held
+from pgherd.client.held import Held, Timing
 from pgherd.client.pool import GroupPool
+from pgherd.engine.metering import Meter
 from pgherd.plan.plans import AnyPlan, Param, Single
 
 # Key types whose Python values are canonical as they are, and remembered. What is equal to such a value (1 and True) goes to the same shard, or is refused
@@ -51,6 +52,13 @@ class Route:
         self._targets: dict[ShardId, Target] = {
             shard.id: (pools[shard.group], plan.text.for_shard(shard.id)) for shard in keyspace.shards
         }
+
+    def due(self, args: Sequence[Any], meter: Meter) -> Timing | None:
+        """What to time the statement by."""
+        meter.skip()
+        key = tuple([keys.decode_python(kind, args[at]) for at, kind in self._sources])
+        shard = self._locate(key)
+        return None if shard is None else (meter, shard.id, key, self.write)
 
     def target(self, args: Sequence[Any]) -> Target | None:
         """The pool and the shard's text, or None: take the long way (NULL, odd values, too few arguments)."""

@@ -15,6 +15,7 @@ from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
 from pgherd.client.options import quiet
 from pgherd.client.queries import Want
 from pgherd.engine.link import Part
+from pgherd.engine.metering import Due
 from pgherd.engine.plans_cache import PlanCache, Planned
 from pgherd.engine.route import locate
 from pgherd.errors import GroupDown, Refused
@@ -90,7 +91,10 @@ async def straight(
     found = place(db, plan, query, args)
     if found is None:
         return None
-    return await on_group(db, found[0], found[1], args, want, write=plan.write)
+    due = None
+    if isinstance(plan, Single):
+        due = db.meter.due(plan, PythonParams(args), db.map.keyspaces[plan.keyspace])
+    return await on_group(db, found[0], found[1], args, want, write=plan.write, due=due)
 
 
 def place(
@@ -108,9 +112,16 @@ def place(
 
 
 async def on_group(
-    db: Database, group: GroupId, text: str, args: Sequence[Any], want: Want, *, write: bool
+    db: Database,
+    group: GroupId,
+    text: str,
+    args: Sequence[Any],
+    want: Want,
+    *,
+    write: bool,
+    due: Due | None = None,
 ) -> Part:
-    """One statement on one of a group's connections. A lost connection is replaced if nothing can be done twice.
+    """One statement on one of a group's connections. A lost connection is replaced if nothing can be done twice. `due`: it is timed.
 
     Raises GroupDown if it was surely not done, OutcomeUnknown if a write may have been.
     """
@@ -118,7 +129,10 @@ async def on_group(
     for last in (False, False, True):
         held = await pool.wait()
         try:
+            sample = db.meter.begin(*due) if due is not None else None
             part = await on_held(held, text, args, want)
+            if sample is not None:
+                db.meter.end(sample)
             if held.doubted:
                 raise doubtful(group)
             if write or held.sure or await pool.stands(held):

@@ -18,6 +18,7 @@ from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.client import branches, many, statements
 from pgherd.client.again import fails_over, rerouted
 from pgherd.client.cursor import Cursor
+from pgherd.client.held import Timing
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.losses import overtaken
 from pgherd.client.near import Reading
@@ -204,6 +205,7 @@ class Transaction(Queries):
             notice=started.notice,
             progress=started.progress,
             node=lambda group, plan: self.db.near.describe(group, plan, self.root._asked),
+            meter=None if self.root.near else self.db.meter,
             renew=self._renewed,
         )
 
@@ -250,11 +252,15 @@ class Transaction(Queries):
         plan = await self.planned(query)
         return isinstance(plan, Single), lambda: self.step(plan, args, query)
 
-    async def _in_shard(self, target: tuple[GroupId, str, bool], args: Sequence[Any]) -> Part:
-        group, text, write = target
+    async def _in_shard(self, target: tuple[GroupId, str, bool, Timing | None], args: Sequence[Any]) -> Part:
+        group, text, write, due = target
         link = await self._started().branch(group, write=write)
         await self._guard(group)
-        return await link.part(text, PythonParams(args))
+        sample = None if due is None else self.db.meter.begin(*due[1:])
+        part = await link.part(text, PythonParams(args))
+        if sample is not None:
+            self.db.meter.end(sample)
+        return part
 
     async def _guard(self, group: GroupId | None) -> None:
         """A savepoint in front of a statement for one shard (in `group`; None: in any that is open), while shards are about to be cut over."""
@@ -262,8 +268,8 @@ class Transaction(Queries):
         if self.db.map.moving and started.isolation == "read committed":
             await started.guard([group] if group is not None else list(started.branches))
 
-    def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool] | None:
-        """Group, shard's text and whether it writes, if the text is known to go to one shard; None: the long way."""
+    def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool, Timing | None] | None:
+        """Group, shard's text, whether it writes, and what it is timed by, if the text is known to go to one shard; None: the long way."""
         route = self.db.routes.get(query) or self.db.near.routes.get(query)
         if route is None or self.root._plans is not None:
             return None
@@ -271,7 +277,12 @@ class Transaction(Queries):
             target = route.known.get(args[route.number]) or route.target(args)
         except (IndexError, TypeError):
             return None
-        return None if target is None else (target[0].group, target[1], route.write)
+        if target is None:
+            return None
+        meter = self.db.meter
+        meter.left -= 1
+        due = route.due(args, meter) if meter.left < 0 and not self.root.near else None
+        return target[0].group, target[1], route.write, due
 
     async def script(self, query: str) -> str:
         """Statements without arguments; the last one's tag."""

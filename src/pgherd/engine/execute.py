@@ -90,9 +90,15 @@ async def _seldom(plan: AnyPlan, params: Params, work: Work) -> Part:
 
 async def single(plan: Single, params: Params, work: Work) -> Part:
     """One shard."""
-    shard = await locate_slowly(plan, params, work.map.keyspaces[plan.keyspace], work)
+    keyspace, meter = work.map.keyspaces[plan.keyspace], work.meter
+    shard = await locate_slowly(plan, params, keyspace, work)
     link = await work.tx.branch(shard.group, write=plan.write)
-    return await link.part(plan.text.for_shard(shard.id), params)
+    due = meter.due(plan, params, keyspace) if meter is not None else None
+    sample = meter.begin(*due) if meter is not None and due is not None else None
+    part = await link.part(plan.text.for_shard(shard.id), params)
+    if meter is not None and sample is not None:
+        meter.end(sample)
+    return part
 
 
 async def one_group(plan: OneGroup, params: Params, work: Work) -> Part:

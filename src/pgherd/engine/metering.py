@@ -31,6 +31,7 @@ EVERY: Final = 8
 REPORT_S: Final = 10.0
 ANSWER_S: Final = 5.0
 NEVER: Final = 1 << 62
+Due = tuple[ShardId, Key | None, bool]
 Sample = tuple[ShardId, Key | None, bool, float]
 
 
@@ -47,6 +48,11 @@ class Meter:
         )  # gaps of 0 to so many, less one: no rhythm of the statements can hide in it
         self.left = randrange(every) if every else NEVER
 
+    def count(self) -> bool:
+        """A statement is about to be sent: whether it is to be timed."""
+        self.left -= 1
+        return self.left < 0
+
     def skip(self) -> None:
         """Wait for the next one to time."""
         self.left = randrange(self._gaps)
@@ -55,6 +61,15 @@ class Meter:
         """A statement is sent."""
         self.left = randrange(self._gaps)
         return shard, key, write, monotonic()
+
+    def due(self, plan: Single, params: Params, keyspace: Keyspace) -> Due | None:
+        """Count a statement that is about to be sent; what to begin with if it is to be timed."""
+        self.left -= 1
+        if self.left >= 0:
+            return None
+        key = self.key(plan, params, keyspace)
+        shard = keyspace.locate(key) if key is not None else None
+        return None if shard is None else (shard.id, key, plan.write)
 
     def end(self, sample: Sample) -> None:
         """Its answer is there."""

@@ -28,7 +28,7 @@ def surely_stale(error: BaseException) -> bool:
     """Whether nothing but an old map can be the cause. Otherwise compare epochs: if equal, the error is the user's own."""
     if isinstance(error, StaleMap):
         return True
-    return isinstance(error, ServerError) and is_stale(error) and error.code not in ("23514", "42P10")
+    return isinstance(error, ServerError) and is_stale(error) and error.code not in ("23514", "42P10", "42809")
 
 
 def stale_code(code: str, message: str, schema: str = "") -> bool:
@@ -41,6 +41,8 @@ def stale_code(code: str, message: str, schema: str = "") -> bool:
         return "violates partition constraint" in message and (
             not schema or _SHARD_NAME.match(schema) is not None
         )
+    if code == "42809":  # COPY ... TO, and the single table has become a template
+        return message.startswith("cannot copy from partitioned table")
     if code == "42P10":  # ON CONFLICT, and the shard's table is a foreign one now: those have no unique index
         return "no unique or exclusion constraint" in message
     if code in _MISSING:

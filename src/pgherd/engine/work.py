@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.engine.link import Link, Params, Part
 from pgherd.errors import StaleMap
 from pgherd.plan.plans import Plan
 from pgherd.transaction.coordinator import Transaction
+
+if TYPE_CHECKING:
+    from pgherd.engine.metering import Meter
 
 T = TypeVar("T")
 
@@ -66,6 +69,7 @@ class Work:
     notice: Callable[[str], None] = no_notice
     progress: Callable[[str, int, int], None] = no_progress
     node: Callable[[GroupId, Plan], str | None] = no_node
+    meter: Meter | None = None  # counts statements of one shard that the executor itself sends
     renew: Callable[[], Awaitable[ClusterMap]] | None = None  # reads the map again, for the caller as well
 
     async def renewed(self) -> Work:
