@@ -76,6 +76,10 @@ class Later(threading.Thread):
             self.outcome = error
         self.took = time.monotonic() - begun
 
+    def ended_within(self, seconds: float) -> bool:
+        self.join(seconds)
+        return not self.is_alive()
+
     def result(self) -> Any:
         self.join(40)
         assert not self.is_alive(), "it still runs"
@@ -187,3 +191,22 @@ def test_a_primary_without_trust_answers_nobody(herd: Herd, dsn: str, db: Connec
         # the old primary is still there, and was told nothing
         assert herd.ask(old, "SELECT pg_is_in_recovery()") == "False"
     assert db.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone() == (0,)
+
+
+def test_a_pause_holds_new_statements_and_lets_open_transactions_end(
+    herd: Herd, dsn: str, db: Connection
+) -> None:
+    two = in_group(db, 1)
+    with psycopg.connect(dsn) as open_one, psycopg.connect(dsn, autocommit=True) as other:
+        open_one.execute("UPDATE t SET v = 1 WHERE id = %s", (two,))
+        pause = herd.ask(herd.names[1][0], "SELECT pgherd.announce_pause(0, 15000)")
+        while Later(lambda: other.execute("SELECT v FROM t WHERE id = %s", (two,))).ended_within(0.3):
+            pass  # the gateway has not heard of it yet
+        open_one.execute("UPDATE t SET v = v + 1 WHERE id = %s", (two,))
+        # a read of its own needs a second connection to the group
+        assert open_one.execute(
+            "SELECT count(*) FROM t a JOIN t b ON a.id = b.v WHERE b.v > 5"
+        ).fetchone() == (0,)
+        open_one.commit()
+        herd.ask(herd.names[1][0], f"SELECT pgherd.take_back_pause({pause})")
+    assert db.execute("SELECT v FROM t WHERE id = %s", (two,)).fetchone() == (2,)

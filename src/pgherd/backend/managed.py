@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.pool import NoneFree, Pool
 from pgherd.backend.state import SessionState
-from pgherd.catalog.model import Node
+from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import GroupDown
 from pgherd.topology.watch import Watch
 
@@ -34,12 +35,20 @@ class PrimaryPool(Pool):
 
     async def take(self, state: SessionState, wait_s: float | None = None) -> ServerLink:
         """As `Pool.take`, from the primary there is within `wait_s` (the limits' `failover`). Raises GroupDown, TooManyWaiting."""
+        return await self._take(state, wait_s, self._watch.primary)
+
+    async def take_under_way(self, state: SessionState) -> ServerLink:
+        """As `take`, for a transaction that is open in the group: an announced pause waits for it, and so does not stop it."""
+        return await self._take(state, None, self._watch.trusted)
+
+    async def _take(
+        self, state: SessionState, wait_s: float | None, who: Callable[[GroupId], Node | None]
+    ) -> ServerLink:
         clock = asyncio.get_running_loop()
         deadline = clock.time() + (self._limits.failover if wait_s is None else wait_s)
         while True:
-            node = self._watch.primary(self.group)
-            if node is None:
-                node = await self._watch.wait_primary(self.group, max(deadline - clock.time(), 0.0))
+            if who(self.group) is None:
+                await self._watch.wait_primary(self.group, max(deadline - clock.time(), 0.0))
             try:
                 link = await super().take(state)
             except NoneFree:
@@ -52,7 +61,7 @@ class PrimaryPool(Pool):
                 continue
             if self._led is not None and not same_place(self._led, link.node):
                 link.abort()
-            elif self._watch.primary(self.group) is not None and not link.broken:
+            elif who(self.group) is not None and not link.broken:
                 return link
             self.give(link)
 

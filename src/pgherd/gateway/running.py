@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
@@ -24,7 +25,6 @@ from pgherd.engine.work import Work
 from pgherd.errors import (
     AbortedTransaction,
     ConnectionLost,
-    NeedsPrimary,
     PgherdError,
     ServerError,
     StaleMap,
@@ -32,6 +32,7 @@ from pgherd.errors import (
 )
 from pgherd.gateway import wire
 from pgherd.gateway.controls import Controls
+from pgherd.gateway.nearness import choose_near, would_answer
 from pgherd.gateway.outcomes import unknown_outcome
 from pgherd.gateway.prepared import Prepared, Target
 from pgherd.gateway.relaying import Mode, Relaying
@@ -51,7 +52,6 @@ from pgherd.plan.plans import (
     Single,
 )
 from pgherd.sql.parse import parse
-from pgherd.topology.freshness import STRONG
 
 if TYPE_CHECKING:
     from pgherd.gateway.session import ClientSession
@@ -102,7 +102,7 @@ class Runner(Relaying):
             )
         fresh = session.tx is None
         session.tainted = prepared.taints or (session.tainted and not fresh)
-        self._choose_near(prepared.plan, fresh=fresh)
+        choose_near(session, prepared.plan, fresh=fresh)
         try:
             await self._repeatedly(prepared, params, mode, fresh=fresh)
         finally:
@@ -163,23 +163,6 @@ class Runner(Relaying):
         await asyncio.sleep(AGAIN_S)
         await servers.ready(session.gateway.groups(), True)
         return True
-
-    def _choose_near(self, plan: Plan, *, fresh: bool) -> None:
-        """Whether this statement may be answered by a replica. Raises NeedsPrimary for what must not run on the one at hand."""
-        session = self.session
-        once, session.primary_once = session.primary_once, False
-        session.near = False
-        if session.reading is None:
-            return
-        if fresh:
-            session.near = plan.replica and not (once or session.pinned or session.isolation_set)
-        elif session.near_tx and session.tx is not None:
-            session.near = plan.replica
-            on_replica = any(getattr(b.link, "replica", False) for b in session.tx.branches.values())
-            if on_replica and (plan.write or plan.pin):
-                raise NeedsPrimary(
-                    "this statement may do more than read, and the transaction is on a replica"
-                )
 
     def _guards(self, plan: Plan, tx: Transaction) -> bool:
         """Whether a statement in a branch that has begun is to be sent behind a savepoint: a shard is about to be cut over, and if it is this
@@ -311,7 +294,7 @@ class Runner(Relaying):
             params=params,
             prefer=None if gateway.watch.primary(GroupId(0)) is not None else gateway.any_group(),
             path=self.session.plans.path if self.session.plans is not None else ("public",),
-            node=self._node,
+            node=partial(would_answer, self.session),
             notice=self.session.notice_text,
             progress=self.session.progress,
             renew=self._renewed,
@@ -324,20 +307,6 @@ class Runner(Relaying):
         if session.local_map is not None and session.tx is not None:
             await self._own_map(session.tx)
         return session.local_map or session.gateway.keeper.map
-
-    def _node(self, group: GroupId, plan: Plan) -> str | None:
-        """Which node of a managed group would carry out a plan now, and why."""
-        session, watch = self.session, self.session.gateway.watch
-        if not watch.managed(group):
-            return None
-        inside = session.tx is not None and not session.implicit and not session.near_tx
-        near = plan.replica and session.reading is not None and not (inside or session.pinned)
-        freshness = session.reading if near and session.reading is not None else STRONG
-        choice = watch.choose(group, freshness, session.seen.positions if session.seen is not None else None)
-        if choice.node is None:
-            return choice.why
-        why = choice.why if near or plan.replica else "writes and what may do more than read need the primary"
-        return f"{choice.node.name or choice.node.id} ({choice.role}, {choice.node.host}:{choice.node.port}), {why}"
 
     # ---- relayed ---------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class Servers:
             return await self.connect(
                 node, credentials, min(_REPLICA_CONNECT_S, self.settings.connect_timeout)
             )
-        primary = self.watch.primary(group)
+        primary = self.watch.primary(group) or self.watch.trusted(group)
         if primary is None:
             raise GroupDown(self.watch.reason(group))
         link = await self.connect(primary, credentials, self.settings.connect_timeout)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgherd.backend.connection import ServerLink
+from pgherd.backend.managed import PrimaryPool
 from pgherd.backend.pool import NoneFree
 from pgherd.backend.state import switch_sql
 from pgherd.catalog.model import GroupId, Node, ShardId
@@ -135,7 +136,12 @@ class TransactionState(ClientTransport):
             if self.near and not self.pinned:
                 link = await self._lend_nearest(group)
             elif link is None or self._is_branch(link):
-                link = await self.gateway.backends.pool(group, self.credentials).take(state)
+                pool = self.gateway.backends.pool(group, self.credentials)
+                under_way = self.tx is not None and group in self.tx.branches
+                if under_way and isinstance(pool, PrimaryPool):
+                    link = await pool.take_under_way(state)
+                else:
+                    link = await pool.take(state)
             else:
                 await self.held(link)
         if link.broken:
