@@ -202,14 +202,23 @@ def test_a_group_is_added_with_nobody_noticing(herd: LocalCluster, monkeypatch: 
     assert set(names) <= set(registered(herd))
 
 
-def test_a_burnt_standby_is_removed_and_replaced(herd: LocalCluster) -> None:
+def test_a_burnt_standby_is_removed_and_replaced(herd: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     found = herd.replicated(herd.existing())
     primary = found.primary(1)
     lost = next(node for node in herd.existing().group_nodes(1) if node != primary)
     found.node(lost).burn()
     growth.remove_node(herd, lost.name, report=quiet)
+    with monkeypatch.context() as patch:
+
+        async def cut(*_: Any) -> None:
+            raise DeployError("cut when it followed")
+
+        patch.setattr(growth.catalog_nodes, "add", cut)
+        with pytest.raises(DeployError, match="cut when"):
+            growth.add_replica(herd, 1, report=quiet)
     added = growth.add_replica(herd, 1, report=quiet)
     assert added.name == "g1-n3"
+    assert len(herd.existing().group_nodes(1)) == 2
     assert lost.name not in registered(herd) and added.name in registered(herd)
 
 

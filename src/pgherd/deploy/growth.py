@@ -31,13 +31,17 @@ def add_replica(
     """Start another node in a group and wait until it streams. Raises DeployError."""
     with state.locked(local.directory):
         current = _managed(local)
-        if current.group_nodes(group) and local.replicated(current).primary(group) is None:
+        current.group_nodes(group)  # an error if there is none
+        if local.replicated(current).primary(group) is None:
             raise _no_primary(group)
-        made = wish.with_node(current, group, free_ports(local, current, 2), region=region, zone=zone)
-        node = made.nodes[-1]
-        state.save(
-            local.directory, made
-        )  # before it exists: what a killed command leaves is known, `up` goes on with it
+        made, node = current, _unfinished(local, current, group)
+        if node is None:
+            found = free_ports(local, current, 2)
+            made = wish.with_node(current, group, found, region=region, zone=zone)
+            node = made.nodes[-1]
+            state.save(
+                local.directory, made
+            )  # before it exists: a command that is killed leaves nothing unknown
         replicated = local.replicated(made)
         report(f"starting {node.name}: it copies group {group}")
         process = replicated.node(node).launch()
@@ -48,6 +52,13 @@ def add_replica(
         asyncio.run(catalog_nodes.add(Primaries(config), wished))
         members.settle_synchronous(config, GroupId(group), len(made.group_nodes(group)))
     return node
+
+
+def _unfinished(local: LocalCluster, current: State, group: int) -> NodeState | None:
+    """A node of the group that an interrupted command recorded and did not register, if there is one."""
+    nodes = current.group_nodes(group)
+    known = removal.names(asyncio.run(members.catalog_map(local.replicated(current).config(nodes[0]))))
+    return next((node for node in nodes if node.name not in known), None)
 
 
 def remove_node(local: LocalCluster, name: str, *, report: Report) -> NodeState:
