@@ -19,7 +19,8 @@ from pgherd.transaction.perform import Lender
 log = logging.getLogger(__name__)
 IDLE_ROUNDS = 10
 _WANTED = (
-    "SELECT EXISTS (SELECT FROM pgherd.workflows WHERE state IN ('waiting', 'running', 'paused', 'kept'))"
+    "SELECT EXISTS (SELECT FROM pgherd.workflows WHERE state IN ('waiting', 'running', 'paused', 'kept')),"
+    " EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace('pgherd_veil'))"
 )
 
 
@@ -36,6 +37,8 @@ class WorkflowProcess:
         link = await self.lender.lend(GroupId(0))
         try:
             rows = await link.run(_WANTED)
+            if any(row[1] in ("t", "true", "True") for row in rows):
+                await link.run("SELECT pgherd.lift_veils()")
         finally:
             self.lender.give_back(link, reusable=not link.broken)
         wanted = rows[0][0] in ("t", "true", "True")

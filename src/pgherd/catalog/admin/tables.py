@@ -95,6 +95,7 @@ async def distribute(change: Change, arguments: Arguments) -> None:
     await change.run_home(f"DROP TABLE {aside}")
     now = change.cluster.tables[table.schema, table.name]
     await change.everywhere(*whole_texts([now]))
+    await change.run_home(call("veil", literal(table.schema), literal(table.name)))
     await _finish(change)
 
 

@@ -109,8 +109,10 @@ async def begin(
     Raises GroupsChanged, with nothing done, if `work` does not cover the groups that there are now; `all_groups` False: it need not.
     """
     home = await work.branch(HOME)
-    rows = await home.run("SELECT epoch, next_shard, next_keyspace FROM pgherd.lock_cluster()")
-    epoch, next_shard, next_keyspace = (int(value or 0) for value in rows[0])
+    rows = await home.run(
+        "SELECT epoch, next_shard, next_keyspace, pg_catalog.set_config('pgherd.defining', 'on', true) FROM pgherd.lock_cluster()"
+    )
+    epoch, next_shard, next_keyspace = (int(value or 0) for value in rows[0][:3])
     if epoch != cluster.epoch:
         cluster = await store.load(home)
         if all_groups and tuple(sorted(cluster.groups)) != work.groups:
