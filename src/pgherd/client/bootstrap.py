@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import asyncpg
 
 from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
@@ -37,17 +35,13 @@ async def open_database(options: Options) -> Database:
 async def _groups(options: Options) -> ClusterMap:
     """Where the groups are, as whoever answers at the DSN knows it: a gateway or any node, a standby as well. Their primaries know
     the rest, and better."""
-    connection = await options.first()
     try:
-        rows = await connection.fetch(NODES)
+        rows = await options.first(lambda connection: connection.fetch(NODES))
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         raise NotACluster(
             "there is no pgherd cluster at this address",
             hint="Start one with `pgherd up`, and use the DSN it prints.",
         ) from error
-    finally:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            await connection.close(timeout=2)
     if not rows:
         raise NotACluster("the cluster's metadata names no node")
     groups: dict[GroupId, Group] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import asyncpg
 
@@ -19,6 +20,11 @@ from pgherd.topology.freshness import STRONG, Freshness
 _FIXED = frozenset(
     {"session_authorization", "session_replication_role", "synchronous_commit", "transaction_isolation"}
 )
+T = TypeVar("T")
+# Who answers like this may be down, or going down: the DSN's next address may do better.
+_NEXT_DOOR = (
+    OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError
+)  # fmt: skip
 _TOO_QUIET = frozenset({"error", "fatal", "panic"})
 
 
@@ -92,14 +98,18 @@ class Options:
         """A copy with other values."""
         return dataclasses.replace(self, **changes)
 
-    async def first(self) -> asyncpg.Connection:
-        """A connection to what the DSN names: gateways or any nodes, the first that answers. Raises GroupDown."""
-        doors = address.doors(self.dsn)
+    async def first(self, ask: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """What `ask` learns from what the DSN names: gateways or any nodes, the first that answers. Raises GroupDown."""
         failure: Exception | None = None
-        for door in doors:
+        for door in address.doors(self.dsn):
             try:
-                return await self._connection(**door)
-            except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:
+                connection = await self._connection(**door)
+                try:
+                    async with asyncio.timeout(self.connect_timeout):
+                        return await ask(connection)
+                finally:
+                    connection.terminate()
+            except _NEXT_DOOR as error:
                 failure = error
         raise GroupDown(
             f"cannot connect to {self.dsn or 'the default server'}: {failure or type(failure).__name__}"

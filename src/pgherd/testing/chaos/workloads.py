@@ -99,7 +99,10 @@ class Inserts:
                 raise error
             self.moments.append(clock.time())
 
-        await again_and_again(face, stop, insert)
+        def lost(error: BaseException) -> None:
+            self.errors[f"{face.name}, its session: {type(error).__name__}: {str(error)[:100]}"] += 1
+
+        await again_and_again(face, stop, insert, lost=lost)
 
     async def check(self, session: Session) -> list[str]:
         there = Counter(row[0] for row in await session.fetch("SELECT id FROM chaos_set"))
