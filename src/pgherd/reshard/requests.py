@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,11 +10,12 @@ from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.model import ClusterMap, Shard, ShardId, Table, physical_schema
 from pgherd.catalog.text import literal, qualified
 from pgherd.engine.work import Work
-from pgherd.errors import BadSetting, Refused
+from pgherd.errors import BadSetting
 from pgherd.reshard import points
 from pgherd.reshard.asking import Asking, asking, truth
 from pgherd.reshard.estimate import show
 from pgherd.reshard.model import Piece
+from pgherd.reshard.recording import write_down
 from pgherd.reshard.watching import watch
 
 
@@ -58,7 +58,7 @@ async def split(asking: Asking, arguments: Arguments) -> Wish | None:
         if shard.keyspace != keyspace.id:
             raise BadSetting(f'shard {shard.id} does not belong to "{table.name}"')
         piece = await asking.piece(shard)
-        return Wish(kind="split", old=(piece,), new=_halves_of_hash(piece), number=True)
+        return Wish(kind="split", old=(piece,), new=halves_of_hash(piece), number=True)
     if point:
         key = await points.given(asking, keyspace, [arguments.text("point"), *arguments.rest])
         shard, texts = points.locate(keyspace, key), points.texts_of(keyspace, key)
@@ -71,10 +71,12 @@ async def split(asking: Asking, arguments: Arguments) -> Wish | None:
     return Wish(kind="split", old=(piece,), new=halves, number=True)
 
 
-def _halves_of_hash(piece: Piece) -> tuple[Piece, ...]:
+def halves_of_hash(piece: Piece) -> tuple[Piece, Piece]:
+    """A hash shard's halves: its modulus doubles."""
     modulus, remainder = piece.modulus or 1, piece.remainder or 0
-    return tuple(
-        replace(piece, modulus=2 * modulus, remainder=remainder + number * modulus) for number in range(2)
+    return (
+        replace(piece, modulus=2 * modulus),
+        replace(piece, modulus=2 * modulus, remainder=remainder + modulus),
     )
 
 
@@ -84,10 +86,14 @@ async def merge(asking: Asking, arguments: Arguments) -> Wish | None:
     if first.keyspace != second.keyspace or first.id == second.id:
         raise BadSetting("two different shards of one keyspace can be merged")
     one, two = await asking.piece(first), await asking.piece(second)
-    merged = _merged_hash(one, two) if one.strategy == "hash" else _merged_range(first, second, one, two)
-    return Wish(
-        kind="merge", old=(one, two), new=(replace(merged, group=one.group, id=ShardId(0)),), number=True
-    )
+    new = merged(first, second, one, two)
+    return Wish(kind="merge", old=(one, two), new=(new,), number=True)
+
+
+def merged(first: Shard, second: Shard, one: Piece, two: Piece) -> Piece:
+    """The shard that two neighbours make, in the first one's group. Raises BadSetting if they are none."""
+    found = _merged_hash(one, two) if one.strategy == "hash" else _merged_range(first, second, one, two)
+    return replace(found, group=one.group, id=ShardId(0))
 
 
 def _merged_range(first: Shard, second: Shard, one: Piece, two: Piece) -> Piece:
@@ -149,20 +155,8 @@ async def request(
         if truth(arguments, "dry_run"):
             await show(session, wish.kind, wish.old, wish.new, settings)
             return
-        number = await record(session, wish, json.dumps(settings))
+        number = await write_down(session.home, wish.kind, wish.old, wish.new, settings)
         if "wait" in arguments.values and not truth(arguments, "wait"):
             work.notice(f"workflow {number} is recorded: SELECT * FROM pgherd.workflows shows how far it is")
             return
         await watch(session, number)
-
-
-async def record(session: Asking, wish: Wish, settings: str) -> int:
-    """Write the workflow down; answers its number. Raises ServerError 55006 when one of the shards is busy."""
-    if not wish.old:
-        raise Refused("no shard is concerned")
-    old, new = (literal(json.dumps([piece.row() for piece in pieces])) for pieces in (wish.old, wish.new))
-    rows = await session.ask(
-        f"SELECT pgherd.request_workflow({literal(wish.kind)}, {literal(wish.old[0].keyspace)}, {old}::jsonb, {new}::jsonb,"
-        f" {literal(settings)}::jsonb, {literal(wish.number)})"
-    )
-    return int(rows[0][0] or 0)

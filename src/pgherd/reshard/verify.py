@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from pgherd.backend.connection import ServerLink
+from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import identifier
 from pgherd.errors import PgherdError
-from pgherd.reshard.model import Direction, Route
+from pgherd.reshard.model import Direction, slot_prefix
 from pgherd.reshard.replication import create_slot
 from pgherd.reshard.running import Run
 from pgherd.reshard.stream import Stream, mark
@@ -60,53 +61,46 @@ def _joined(parts: Sequence[Sums]) -> dict[str, tuple[int, int, int]]:
 
 
 async def verify(run: Run) -> None:
-    """See the module. Each source is looked at by itself, where the stream into its target stands at the same position."""
+    """See the module. All streams of a source stand at the position of its snapshot when the targets' snapshots are taken."""
     direction = run.workflow.forward
-    streams = run.start_streams(direction)
+    pairs = list(zip(direction.routes, run.start_streams(direction), strict=True))
+    links: dict[tuple[str, int], ServerLink] = {}
     async with AsyncExitStack() as stack:
-        links: dict[tuple[str, int], ServerLink] = {}
-        for route, stream in zip(direction.routes, streams, strict=True):
-            await _pair(run, route, stream, stack, links)
+        try:
+            async with asyncio.timeout(HOLD_S):
+                for group in direction.source_groups:
+                    streams = [stream for route, stream in pairs if route.source == group]
+                    links["source", group] = await _source(run, group, streams, stack)
+                for group in direction.target_groups:
+                    links["target", group] = link = await run.places.open(group)
+                    stack.callback(link.close)
+                    await link.do("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        finally:
+            for _, stream in pairs:
+                stream.release()
         for done, table in enumerate(run.tables):
             await run.progress(now=True, done=done, total=len(run.tables))
             await _table(direction, table, links)
             await run.point("verify: table compared")
 
 
-async def _pair(
-    run: Run, route: Route, stream: Stream, stack: AsyncExitStack, links: dict[tuple[str, int], ServerLink]
-) -> None:
-    """Connections whose snapshots see the same: a passing slot tells the position of its snapshot; the stream halts there."""
-    direction = run.workflow.forward
-    keeper = await run.places.open(route.source, replication=True)
+async def _source(run: Run, group: GroupId, streams: list[Stream], stack: AsyncExitStack) -> ServerLink:
+    """A connection whose snapshot is a passing slot's; the streams stand at its position."""
+    keeper = await run.places.open(group, replication=True)
     stack.callback(keeper.close)
-    slot = direction.slot(route, run.places.cluster_id) + "_v"
-    async with asyncio.timeout(HOLD_S):
+    for stream in streams:
         stream.hold(0)  # nothing that commits after the snapshot may arrive before we know the position
-        try:
-            lsn, snapshot = await create_slot(keeper, slot, temporary=True)
-            stream.hold(lsn)
-            source = await run.places.open(route.source)
-            stack.callback(source.close)
-            await source.do(
-                f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'; SELECT 1"
-            )
-            await mark(run.places, route.source, f"verify {slot}")
-            await stream.held()
-            target = links.get(("target", route.target))
-            if target is not None:  # several sources for one target: its snapshot is taken when all are held
-                await target.do("COMMIT")
-            else:
-                target = await run.places.open(route.target)
-                stack.callback(target.close)
-            await target.do("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
-        finally:
-            if len(direction.routes) == 1:
-                stream.release()
-            else:
-                stack.callback(stream.release)
-    links["source", route.source] = source
-    links["target", route.target] = target
+    slot = f"{slot_prefix(run.places.cluster_id)}v{run.workflow.id}_{group}"
+    lsn, snapshot = await create_slot(keeper, slot, temporary=True)
+    for stream in streams:
+        stream.hold(lsn)
+    link = await run.places.open(group)
+    stack.callback(link.close)
+    await link.do(f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'; SELECT 1")
+    await mark(run.places, group, f"verify {slot}")
+    for stream in streams:
+        await stream.held()
+    return link
 
 
 async def _table(direction: Direction, table: CopiedTable, links: dict[tuple[str, int], ServerLink]) -> None:
