@@ -10,6 +10,7 @@ from pgherd.catalog.admin import shards, tables
 from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.ddl.change import Change, begin
 from pgherd.catalog.model import ClusterMap
+from pgherd.elastic import requests as elastic
 from pgherd.engine.link import Workspace
 from pgherd.engine.work import Work
 from pgherd.errors import UndefinedProcedure
@@ -34,6 +35,7 @@ PROCEDURES: Final[Mapping[str, _Procedure]] = {
     "move": _Procedure(parameters=("shard", "group"), run=shards.move, more=requests.SETTINGS),
     "merge": _Procedure(parameters=("shard", "other"), more=requests.SETTINGS),
     **{name: _Procedure(parameters=("workflow",)) for name in telling.WISHES},
+    **{name: _Procedure(parameters=one.parameters, more=one.more) for name, one in elastic.REQUESTS.items()},
     "reference": _Procedure(parameters=("table",), run=tables.reference),
     "distribute": _Procedure(parameters=("table", "by", "key", "shards"), run=tables.distribute),
     "undistribute": _Procedure(parameters=("table",), run=tables.undistribute),
@@ -61,7 +63,9 @@ async def call(
     arguments = Arguments.match(
         name, procedure.parameters, args, named, variadic=procedure.variadic, more=procedure.more
     )
-    if name in telling.WISHES:
+    if name in elastic.REQUESTS:
+        await elastic.carry_out(session_of(work), name, arguments, cluster, path)
+    elif name in telling.WISHES:
         await telling.tell(session_of(work), name, arguments, cluster, path)
     elif "offline" in procedure.more and not await _at_once(work, procedure, arguments, cluster):
         await requests.request(session_of(work), name, arguments, cluster, path)
