@@ -44,7 +44,12 @@ _REPLICATED: Final[dict[str, str]] = {
     "hot_standby_feedback": "on",  # else long reads on a standby are cancelled, and synchronized slots are lost
 }
 # a silent peer is given up sooner than after PostgreSQL's 60 s
-_WATCHFUL: Final[dict[str, str]] = {"wal_sender_timeout": "10s", "wal_receiver_timeout": "10s"}
+_WATCHFUL: Final[dict[str, str]] = {
+    "wal_sender_timeout": "10s",
+    "wal_receiver_timeout": "10s",
+    # a standby turns to the new primary, which may wait for it to commit, at once and not after 5 s
+    "wal_retrieve_retry_interval": "250ms",
+}
 
 
 def configuration(config: NodeConfig, binaries: Binaries) -> dict[str, Any]:
