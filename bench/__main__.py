@@ -30,6 +30,7 @@ ITEMS = (
     "snapshots",
     "replicas",
     "far",
+    "resharding",
     "failover",
 )
 RESULTS = Path(__file__).parent / "results"
