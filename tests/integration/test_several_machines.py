@@ -245,8 +245,18 @@ async def use_new_group(world: Machines) -> None:
     groups = await connection.fetch(
         "SELECT DISTINCT group_id FROM pgherd.shards JOIN pgherd.tables USING (keyspace) WHERE name = 'later'"
     )
-    await connection.close()
     assert {row["group_id"] for row in groups} == {0, 1, 2}
+    await move_a_shard(connection)
+    await connection.close()
+
+
+async def move_a_shard(connection: asyncpg.Connection) -> None:
+    """From group 0 to the new group: the workflow's process has to prove itself to all servers as well."""
+    place = "SELECT group_id FROM pgherd.shards WHERE id = {}"
+    shard = await connection.fetchval("SELECT min(id) FROM pgherd.shards WHERE group_id = 0")
+    await connection.execute(f"CALL pgherd.move({shard}, 2)")
+    assert await connection.fetchval(place.format(shard)) == 2
+    assert await connection.fetchval("SELECT count(*) FROM people") == 300
 
 
 def test_init_again_changes_nothing(world: Machines) -> None:
