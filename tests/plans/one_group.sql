@@ -110,6 +110,11 @@ select * from pgherd.shards
 --   tag: SELECT
 --   sql: select * from pgherd.shards
 
+select state from pgherd.workflows
+-- OneGroup: single tables, catalogs or session functions: group 0
+--   tag: SELECT
+--   sql: select state from pgherd.workflows
+
 select * from countries for update
 -- OneGroup: single tables, catalogs or session functions: group 0
 --   write: True

@@ -51,10 +51,18 @@ def find_relation(name: str, level: Level, schema: str | None) -> Relation | Non
     return None
 
 
+# pgherd's own tables that are filled on group 0 only; the others say the same in every group.
+ON_ZERO = frozenset(
+    {"workflows", "decisions_log", "shard_load", "keyspace_settings", "group_settings", "balance_settings"}
+)
+
+
 def foreign_kind(schema: str | None, name: str) -> RelationKind:
     if schema in ("pg_catalog", "information_schema") or (schema is None and name.startswith("pg_")):
         return "catalog"
-    return "pgherd" if schema == "pgherd" else "unknown"
+    if schema == "pgherd":
+        return "catalog" if name in ON_ZERO else "pgherd"
+    return "unknown"
 
 
 def numbers(relations: Iterable[Relation]) -> set[int]:
