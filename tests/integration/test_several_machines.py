@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from machines_world import MACHINES, SECRETS, Machines, machines, until
 
+import pgherd
 from pgherd.testing import tls_postgres
 from pgherd.testing.servers import Yard
 
@@ -82,6 +83,18 @@ async def _a_role_reads_over_groups_with_its_own_password(world: Machines) -> No
     await connection.close()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await world.at_gateway("clerk", "wrong")
+
+
+def test_the_client_library_reaches_all_nodes_over_tls(world: Machines) -> None:
+    asyncio.run(_the_client_library_reaches_all_nodes_over_tls(world))
+
+
+async def _the_client_library_reaches_all_nodes_over_tls(world: Machines) -> None:
+    hosts = ",".join(f"{host}:{world.ports[2]}" for host in MACHINES)
+    dsn = f"postgresql://clerk:opensesame-clerk@{hosts}/pgherd"
+    async with pgherd.connect(dsn, ssl=world.context()) as db:
+        assert await db.fetchval("SELECT count(*) FROM people") == 300
+        assert await db.fetchval("SELECT count(*) FROM people a JOIN people b USING (town)") == 30000
 
 
 def test_servers_talk_to_nobody_in_plain_text(world: Machines) -> None:
