@@ -322,52 +322,64 @@ class Killed(BaseException):
     """Whoever adds the group dies here."""
 
 
+async def killed(nodes: Sequence[Node], new: Node, fatal: int) -> str:
+    """Add a group and be killed at the step of that number; which one it was, "" if there are not so many."""
+    lender, count = Grown([*nodes, new]), 0
+
+    def step(what: str) -> None:
+        nonlocal count
+        count += 1
+        if count == fatal:
+            for link in lender.out:
+                link.abort()
+            raise Killed(what)
+
+    async def on_step(when: str, protocol: Protocol) -> None:
+        step(f"{when} {protocol.phase.value}")
+
+    try:
+        await growth.add_group(lender, [new], dump=lender.dump, report=step, on_step=on_step)
+    except Killed as error:
+        return str(error)
+    return ""
+
+
+async def works(nodes: Sequence[Node], fatal: int) -> None:
+    """Once recovery has looked, the cluster of these nodes defines and writes, and all its groups are alike."""
+    lender = Grown(nodes)
+    known = tuple(sorted(lender.nodes))
+    async with asyncio.timeout(20):
+        while await recovery.in_doubt(lender, known):
+            await recovery.recover(lender, known)
+    async with await World.open(nodes) as world:
+        assert sorted((await world.map()).groups) == list(known)
+        entered = "SELECT pgherd.enter_reference('public', 'c', '{}', 99)"
+        await world.everywhere(f"SET lock_timeout = '10s'; {entered}; INSERT INTO c VALUES ({fatal})")
+        await world.do(f"CREATE TABLE t{fatal} (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")
+        for asked in ("SELECT epoch FROM pgherd.cluster", "SELECT id FROM c ORDER BY 1"):
+            assert len({str(rows) for rows in await world.everywhere(asked)}) == 1
+
+
+async def in_map(nodes: Sequence[Node], group: GroupId) -> bool:
+    """Whether the cluster knows the group."""
+    async with await World.open(nodes) as world:
+        return group in (await world.map()).groups
+
+
+async def is_complete(new: Node, cluster_id: str) -> bool:
+    """Whether the new group's own transaction was committed."""
+    link = await connect(new, Credentials(user="postgres"), timeout=10)
+    try:
+        return await growth.is_leftover(link, cluster_id)
+    finally:
+        link.close()
+
+
 def test_a_kill_at_any_step_leaves_a_cluster_that_works_and_the_group_can_be_added_again(
     fresh_groups: Callable[[int], list[Node]], yard: Yard, server: Server
 ) -> None:
     groups = fresh_groups(2)
     seen: list[str] = []
-
-    async def killed(nodes: list[Node], new: Node, fatal: int) -> bool:
-        """Be killed at the step of that number; False if there are not so many."""
-        lender, count = Grown([*nodes, new]), 0
-
-        def step(what: str) -> None:
-            nonlocal count
-            count += 1
-            if count == fatal:
-                seen.append(what)
-                for link in lender.out:
-                    link.abort()
-                raise Killed
-
-        async def on_step(when: str, protocol: Protocol) -> None:
-            step(f"{when} {protocol.phase.value}")
-
-        try:
-            await growth.add_group(lender, [new], dump=lender.dump, report=step, on_step=on_step)
-        except Killed:
-            return True
-        return False
-
-    async def works(nodes: list[Node], fatal: int) -> bool:
-        """The cluster defines and writes; whether the group belongs to it."""
-        lender = Grown(nodes)
-        known = tuple(sorted(lender.nodes))
-        async with asyncio.timeout(20):
-            while await recovery.in_doubt(lender, known):
-                await recovery.recover(lender, known)
-        async with await World.open(nodes) as world:
-            entered = "SELECT pgherd.enter_reference('public', 'c', '{}', 99)"
-            await world.everywhere(f"SET lock_timeout = '10s'; {entered}; INSERT INTO c VALUES ({fatal})")
-            joined = sorted((await world.map()).groups)
-        async with await World.open(nodes[: len(joined)]) as world:
-            await world.do(f"CREATE TABLE t{fatal} (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")
-            assert (
-                len({str(rows) for rows in await world.everywhere("SELECT epoch FROM pgherd.cluster")}) == 1
-            )
-            assert len({str(rows) for rows in await world.everywhere("SELECT id FROM c ORDER BY 1")}) == 1
-        return len(joined) > len(groups)
 
     async def job() -> None:
         async with await World.open(groups) as world:
@@ -377,18 +389,16 @@ def test_a_kill_at_any_step_leaves_a_cluster_that_works_and_the_group_can_be_add
         for fatal in range(1, 99):
             new = placed(server, await growth.next_group(Grown(groups)), f"growth_killed_{len(groups)}")
             await asyncio.to_thread(yard.databases, server, [new.database])
-            if not await killed(groups, new, fatal):
-                assert await works([*groups, new], fatal)
-                break
-            leftover = await connect(new, Credentials(user="postgres"), timeout=10)
-            left = await growth.is_leftover(leftover, cluster_id)
-            leftover.close()
-            async with await World.open(groups) as world:
-                decided = new.group in (await world.map()).groups
-            assert left or not decided, "a group that belongs to the cluster is complete"
-            assert await works([*groups, new] if decided else groups, fatal) == decided
+            step = await killed(groups, new, fatal)
+            decided = await in_map(groups, new.group)
+            assert await is_complete(new, cluster_id) or not decided
             if decided:
                 groups.append(new)
+            await works(groups, fatal)
+            if not step:
+                assert decided
+                break
+            seen.append(step)
         phases = ("preparing", "deciding", "finishing")
         assert {f"{when} {phase}" for phase in phases for when in ("before", "after")} <= set(seen)
         assert len(seen) >= 9, seen

@@ -75,6 +75,73 @@ async def contents(places: list[Node], table: str) -> list[str]:
     return found
 
 
+async def alone(load: Load, link: asyncpg.Connection, key: str) -> None:
+    await link.execute(f"INSERT INTO countries VALUES ('{key}', 'x')")
+    load.acknowledged.add(key)
+    await link.execute("UPDATE countries SET n = n + 1 WHERE code = 'c1'")
+
+
+async def inside(load: Load, link: asyncpg.Connection, key: str) -> None:
+    async with link.transaction():
+        await link.fetchval("SELECT count(*) FROM users")
+        await link.execute("INSERT INTO users VALUES ($1, 'c2')", int(key.removeprefix("inside")))
+        await link.execute("INSERT INTO countries VALUES ($1, 'y')", key)
+    load.acknowledged.add(key)
+
+
+async def copied(load: Load, link: asyncpg.Connection, key: str) -> None:
+    await link.copy_records_to_table("countries", records=[(key, "z", 1)])
+    load.acknowledged.add(key)
+
+
+async def emptied(load: Load, link: asyncpg.Connection, key: str) -> None:
+    await link.execute("TRUNCATE tags")
+    await link.execute(f"INSERT INTO tags VALUES (1, 'c1', '{key}')")
+
+
+async def reading(load: Load, link: asyncpg.Connection, key: str) -> None:
+    assert await link.fetchval("SELECT count(*) FROM countries WHERE code LIKE 'c%' AND name = 'name'") == 50
+    await link.fetchval("SELECT count(*) FROM users u JOIN countries c ON c.code = u.country")
+    await link.fetchval(
+        "SELECT count(*) FROM users a JOIN users b ON a.country = b.country JOIN notes n ON n.id = a.id"
+    )
+
+
+async def defining(load: Load, link: asyncpg.Connection, key: str) -> None:
+    async with link.transaction():
+        await link.execute(f"CREATE TABLE {key} (id bigint PRIMARY KEY, c text) PARTITION BY HASH (id)")
+        await link.execute(f"INSERT INTO {key} VALUES (1, 'c1')")
+    await link.execute(f"DROP TABLE {key}")
+
+
+async def client(load: Load, db: Any, key: str) -> None:
+    await db.execute(f"INSERT INTO countries VALUES ('{key}', 'x')")
+    load.acknowledged.add(key)
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE countries SET n = n + 1 WHERE code = 'c2'")
+        await tx.execute("UPDATE users SET country = 'c3' WHERE id = 1")
+
+
+JOBS = {
+    "alone": alone,
+    "inside": inside,
+    "copied": copied,
+    "emptied": emptied,
+    "reading": reading,
+    "defining": defining,
+}
+
+
+async def all_alike(load: Load, places: list[Node], link: asyncpg.Connection) -> None:
+    """What was acknowledged is there, once, and every group has the same rows of reference tables."""
+    for table in ("countries", "tags"):
+        assert len(set(await contents(places, table))) == 1, table
+    rows = {row[0] for row in await link.fetch("SELECT code FROM countries WHERE name <> 'name'")}
+    assert rows == load.acknowledged
+    assert await link.fetchval("SELECT n FROM countries WHERE code = 'c1'") == load.done["alone"]
+    assert await link.fetchval("SELECT n FROM countries WHERE code = 'c2'") == load.done["client"]
+
+
 def test_groups_come_and_go_under_load_and_nobody_notices(
     cluster: tuple[LocalCluster, str], yard: Yard
 ) -> None:
@@ -86,93 +153,33 @@ def test_groups_come_and_go_under_load_and_nobody_notices(
     new = [placed(server, 2 + number, name) for number, name in enumerate(names)]
     load = Load()
 
-    async def alone(link: asyncpg.Connection, key: str) -> None:
-        await link.execute(f"INSERT INTO countries VALUES ('{key}', 'x')")
-        load.acknowledged.add(key)
-        await link.execute("UPDATE countries SET n = n + 1 WHERE code = 'c1'")
-
-    async def inside(link: asyncpg.Connection, key: str) -> None:
-        async with link.transaction():
-            await link.fetchval("SELECT count(*) FROM users")
-            await link.execute("INSERT INTO users VALUES ($1, 'c2')", int(key.removeprefix("inside")))
-            await link.execute("INSERT INTO countries VALUES ($1, 'y')", key)
-        load.acknowledged.add(key)
-
-    async def copied(link: asyncpg.Connection, key: str) -> None:
-        await link.copy_records_to_table("countries", records=[(key, "z", 1)])
-        load.acknowledged.add(key)
-
-    async def emptied(link: asyncpg.Connection, key: str) -> None:
-        await link.execute("TRUNCATE tags")
-        await link.execute(f"INSERT INTO tags VALUES (1, 'c1', '{key}')")
-
-    async def reading(link: asyncpg.Connection, key: str) -> None:
-        assert (
-            await link.fetchval("SELECT count(*) FROM countries WHERE code LIKE 'c%' AND name = 'name'") == 50
-        )
-        await link.fetchval("SELECT count(*) FROM users u JOIN countries c ON c.code = u.country")
-        await link.fetchval(
-            "SELECT count(*) FROM users a JOIN users b ON a.country = b.country JOIN notes n ON n.id = a.id"
-        )
-
-    async def defining(link: asyncpg.Connection, key: str) -> None:
-        async with link.transaction():
-            await link.execute(f"CREATE TABLE {key} (id bigint PRIMARY KEY, c text) PARTITION BY HASH (id)")
-            await link.execute(f"INSERT INTO {key} VALUES (1, 'c1')")
-        await link.execute(f"DROP TABLE {key}")
-
-    async def client(db: Any, key: str) -> None:
-        await db.execute(f"INSERT INTO countries VALUES ('{key}', 'x')")
-        load.acknowledged.add(key)
-        async with db.transaction() as tx:
-            await tx.execute("UPDATE countries SET n = n + 1 WHERE code = 'c2'")
-            await tx.execute("UPDATE users SET country = 'c3' WHERE id = 1")
-
-    async def job() -> None:
-        stack = AsyncExitStack()
-        try:
-            await watched(stack)
-        finally:
-            await stack.aclose()
-
     async def connected(stack: AsyncExitStack) -> asyncpg.Connection:
         link = await asyncpg.connect(dsn)
         stack.callback(link.terminate)
         return link
 
-    async def watched(stack: AsyncExitStack) -> None:
-        setup = await connected(stack)
-        for statement in TABLES.strip().split("\n"):
-            await setup.execute(statement)
-        jobs = {
-            "alone": alone,
-            "inside": inside,
-            "copied": copied,
-            "emptied": emptied,
-            "reading": reading,
-            "defining": defining,
-        }
-        load.names = (*jobs, "client")
-        load.done = dict.fromkeys(load.names, 0)
-        lender = Grown([*first, *new])
-        async with pgherd.connect(dsn) as db, asyncio.TaskGroup() as group:
-            for name, work in jobs.items():
-                link = await connected(stack)
-                group.create_task(load.repeat(name, lambda key, work=work, link=link: work(link, key)))
-            group.create_task(load.repeat("client", lambda key: client(db, key)))
-            await load.rounds()
-            for node in new:
-                assert await growth.add_group(lender, [node], dump=lender.dump)
+    async def job() -> None:
+        async with AsyncExitStack() as stack:
+            setup = await connected(stack)
+            for statement in TABLES.strip().split("\n"):
+                await setup.execute(statement)
+            load.names = (*JOBS, "client")
+            load.done = dict.fromkeys(load.names, 0)
+            lender = Grown([*first, *new])
+            async with pgherd.connect(dsn) as db, asyncio.TaskGroup() as group:
+                for name, work in JOBS.items():
+                    link = await connected(stack)
+                    group.create_task(
+                        load.repeat(name, lambda key, work=work, link=link: work(load, link, key))
+                    )
+                group.create_task(load.repeat("client", lambda key: client(load, db, key)))
                 await load.rounds()
-            assert await growth.remove_group(lender, GroupId(3))
-            await load.rounds()
-            load.stop = True
-        places = [*first, new[0]]
-        for table in ("countries", "tags"):
-            assert len(set(await contents(places, table))) == 1, table
-        rows = {row[0] for row in await setup.fetch("SELECT code FROM countries WHERE name <> 'name'")}
-        assert rows == load.acknowledged
-        assert await setup.fetchval("SELECT n FROM countries WHERE code = 'c1'") == load.done["alone"]
-        assert await setup.fetchval("SELECT n FROM countries WHERE code = 'c2'") == load.done["client"]
+                for node in new:
+                    assert await growth.add_group(lender, [node], dump=lender.dump)
+                    await load.rounds()
+                assert await growth.remove_group(lender, GroupId(3))
+                await load.rounds()
+                load.stop = True
+            await all_alike(load, [*first, new[0]], setup)
 
     asyncio.run(asyncio.wait_for(job(), 170))
