@@ -8,7 +8,7 @@ from typing import Any
 
 from pgherd.engine.link import Link
 from pgherd.errors import PgherdError, Refused, ServerError
-from pgherd.reshard import records
+from pgherd.reshard import distribution, records
 from pgherd.reshard.cutover import Changed
 from pgherd.reshard.governor import watch
 from pgherd.reshard.model import Workflow
@@ -71,6 +71,9 @@ class Engine:
     async def _advance(self, workflow: Workflow) -> None:
         """One workflow until its end, a pause, or an error that time may heal."""
         run = Run(self.places, workflow, self.point)
+        if workflow.kind in distribution.KINDS:
+            await distribution.ride(run)
+            return
         try:
             await self._ride(run)
         except Stopped as stopped:

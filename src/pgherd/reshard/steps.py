@@ -210,22 +210,25 @@ async def _keep(run: Run) -> None:
     await _drop_slots(run, workflow.forward)
     if workflow.kept_until is None:
         await run.note(kept_until=_in(workflow.limits.keep_for_s))
-    for group in workflow.back.target_groups:
+    await finish_tables(run, workflow.forward)
+    try:
+        await _follow(run)
+    except (Refused, ServerError) as error:
+        if is_lost(error):
+            raise
+        await _let_go(run, error)
+
+
+async def _follow(run: Run) -> None:
+    back = run.workflow.back
+    for group in back.target_groups:
         await run.places.ask(
-            group, call("adopt", literal(workflow.back.side), run.keyspace, pieces_text(workflow.old))
+            group, call("adopt", literal(back.side), run.keyspace, pieces_text(run.workflow.old))
         )
     await run.point("keep: adopted")
-    streams = run.start_streams(workflow.back)
-    await finish_tables(run, workflow.forward)
+    streams = run.start_streams(back)
     while run.workflow.wanted not in ("undo", "confirm") and time.time() < (run.workflow.kept_until or 0):
-        try:
-            behind = await run.behind(streams)
-        except (Refused, ServerError) as error:
-            if is_lost(error):
-                raise
-            await _let_go(run, error)
-            return
-        await run.progress(lag_bytes=behind)
+        await run.progress(lag_bytes=await run.behind(streams))
         await asyncio.sleep(POLL_S)
 
 

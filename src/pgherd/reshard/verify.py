@@ -35,7 +35,7 @@ def sums_sql(table: CopiedTable, relations: Sequence[str]) -> str:
     key = f"ROW({', '.join('x.' + identifier(name) for name in table.key)})::text"
     rows = " UNION ALL ".join(f"SELECT {table.names} FROM {relation}" for relation in relations)
     return (
-        f"SELECT hashtextextended({key}, 0) & {BUCKETS - 1} AS bucket, count(*), bit_xor(h), sum(h::numeric) FROM "
+        f"SELECT hashtextextended({key}, 0) & {BUCKETS - 1} AS bucket, count(*), bit_xor(h), sum(h & 4294967295) FROM "
         f"(SELECT x.*, hashtextextended({row}, 0) AS h FROM ({rows}) x) x GROUP BY 1"
     )
 
