@@ -36,7 +36,12 @@ def would_answer(session: ClientSession, group: GroupId, plan: Plan) -> str | No
     inside = session.tx is not None and not session.implicit and not session.near_tx
     near = plan.replica and session.reading is not None and not (inside or session.pinned)
     freshness = session.reading if near and session.reading is not None else STRONG
-    choice = watch.choose(group, freshness, session.seen.positions if session.seen is not None else None)
+    positions = session.seen.positions if session.seen is not None else None
+    if freshness.level == "session" and positions is not None and group in positions.dirty:
+        # how far it is gets asked when a read needs it (`Seen.pick`): here it counts as if a replica had it
+        choice = watch.choose(group, freshness, None)
+    else:
+        choice = watch.choose(group, freshness, positions)
     if choice.node is None:
         return choice.why
     why = choice.why if near or plan.replica else "writes and what may do more than read need the primary"

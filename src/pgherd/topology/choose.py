@@ -110,6 +110,8 @@ class Choice:
     def _details(self) -> str:
         assert self.node is not None
         zone = f"zone {self.node.zone}" if self.node.zone and self.distance == 0 else _PLACES[self.distance]
+        if not self.node.region and self.distance == len(_PLACES) - 1:
+            zone = "no region set"
         where = f": {zone}, {self.rtt_s * 1000:.1f} ms"
         if self.role == "primary":
             return where + "; the primary itself"
