@@ -125,7 +125,8 @@ def parse(text: str, *, name: str, toml: bool = False) -> GatewaySettings:
     unknown = set(raw) - known
     if unknown:
         wrong = ", ".join(sorted(unknown))
-        raise BadSetting(f"{name}: unknown settings: {wrong}", hint=f"Known: {', '.join(sorted(known))}.")
+        allowed = sorted(known | {f"{secret}_file" for secret in _SECRETS})
+        raise BadSetting(f"{name}: unknown settings: {wrong}", hint=f"Known: {', '.join(allowed)}.")
     for setting in {"seeds", "sockets", "etcd"} & raw.keys():
         if not isinstance(raw[setting], list):
             raise BadSetting(f"{name}: {setting} must be a list")
