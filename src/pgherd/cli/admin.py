@@ -1,4 +1,4 @@
-"""`pgherd split`, `move`, `merge`, `distribute`, `reference`: the admin procedures, called through the gateway."""
+"""`pgherd split`, `move`, `merge`, `rebalance`, `drain`, `set`, `distribute`, `reference`: the admin procedures, called through the gateway."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ def register(app: typer.Typer) -> None:
     app.command("split")(split)
     app.command("move")(move)
     app.command("merge")(merge)
+    app.command("rebalance")(rebalance)
+    app.command("drain")(drain)
+    app.command("set")(set_)
     app.command("distribute")(distribute)
     app.command("undistribute")(undistribute)
     app.command("reference")(reference)
@@ -80,6 +83,38 @@ def merge(
 ) -> None:
     """Make one shard of two neighbours, in the first one's group, while they are in use."""
     carry_out([f"CALL pgherd.merge({shard}, {other}{_settings(pause, keep, dry_run)})"], state)
+
+
+def rebalance(dry_run: DryOption = False, state: StateOption = None) -> None:
+    """Move shards until all groups carry about their part of load and bytes, one after the other, while they are in use."""
+    carry_out([f"CALL pgherd.rebalance({'dry_run => true' if dry_run else ''})"], state)
+
+
+def drain(
+    group: Annotated[int, typer.Argument(metavar="GROUP", help="The group that shall become empty.")],
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Let it have shards again; what has moved stays.")
+    ] = False,
+    state: StateOption = None,
+) -> None:
+    """Let a group become empty: all its shards move to others, while they are in use."""
+    carry_out([f"CALL pgherd.drain({group}{', stop => true' if stop else ''})"], state)
+
+
+def set_(
+    setting: Annotated[str, typer.Argument(metavar="SETTING", help="Such as autosplit or size_max.")],
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="The value; default: as if it had not been set.")
+    ],
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="For the keyspace of this table; without: for the whole cluster."),
+    ] = None,
+    state: StateOption = None,
+) -> None:
+    """Change a setting of balancing: of a table's keyspace, or of the whole cluster (docs/balancing.md lists them)."""
+    name = "set_balancing(" if table is None else f"set_keyspace({_quoted(table)}, "
+    carry_out([f"CALL pgherd.{name}{_quoted(setting)}, {_quoted(value)})"], state)
 
 
 def _settings(pause: str | None, keep: str | None, dry_run: bool) -> str:
