@@ -120,6 +120,10 @@ def test_who_waits_can_be_cancelled(herd: Herd, dsn: str, db: Connection) -> Non
             other.cancel()
             time.sleep(0.1)
         assert isinstance(waits.result(), psycopg.errors.QueryCanceled)
+        other.execute("SET statement_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+            other.execute("UPDATE t SET v = 1 WHERE id = %s", (two,))
+        other.execute("RESET statement_timeout")
         herd.primary[1] = herd.names[1][0]
         assert other.execute("UPDATE t SET v = 2 WHERE id = %s", (two,)).rowcount == 1
 

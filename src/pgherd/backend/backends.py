@@ -56,6 +56,7 @@ class Backends:
         link = await self._connect(group, credentials, node)
         link.types = self._types.get(group)
         self.links.add(link)
+        link.on_close = self.links.discard  # until its pool has it
         return link
 
     def lead(self, group: GroupId, node: Node) -> None:

@@ -6,6 +6,7 @@ connection have my settings?" is a comparison of identities.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _interned: dict[tuple[tuple[str, str], ...], SessionState] = {}
@@ -39,6 +40,16 @@ def state_of(items: tuple[tuple[str, str], ...]) -> SessionState:
             _interned.clear()
         found = _interned[order] = SessionState(order)
     return found
+
+
+_UNITS_S = {"": 0.001, "us": 0.000001, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*")
+
+
+def seconds(text: str | None) -> float | None:
+    """A timeout as PostgreSQL writes it ('5s', '1min', 1500 milliseconds without a unit); None if there is none, or it is 0."""
+    found = _TIME.fullmatch(text or "")
+    return (float(found[1]) * _UNITS_S[found[2]] or None) if found else None
 
 
 def literal(text: str) -> str:

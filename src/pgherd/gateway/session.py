@@ -417,6 +417,7 @@ class ClientSession(TransactionState):
         undone = not self.fast_write or (link.watched and link.surely_not_done)
         if self.tx is not None:
             self.failed = True
+            self.tx.fail()
             lost = transaction_lost(lost)
         elif undone and not relay.forwarded:
             self._fast_again()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.managed import PrimaryPool
 from pgherd.backend.pool import NoneFree
-from pgherd.backend.state import switch_sql
+from pgherd.backend.state import seconds, switch_sql
 from pgherd.catalog.model import GroupId, Node, ShardId
 from pgherd.engine.metering import Sample
 from pgherd.errors import Cancelled, GroupDown, ServerError
@@ -163,16 +163,20 @@ class TransactionState(ClientTransport):
 
     @asynccontextmanager
     async def _cancellable(self) -> AsyncGenerator[None]:
-        """A wait for a connection, which a cancel request of the client ends. Raises Cancelled."""
+        """A wait for a connection, which a cancel request of the client ends, or the session's statement_timeout. Raises Cancelled."""
+        bound_s = seconds((self.state_local or self.state).get("statement_timeout"))
+        ends = None if bound_s is None else self.loop.time() + bound_s
         try:
-            async with asyncio.timeout(None) as wait:
+            async with asyncio.timeout_at(ends) as wait:
                 self.waiting_for.add(wait)
                 try:
                     yield
                 finally:
                     self.waiting_for.discard(wait)
         except TimeoutError:
-            raise Cancelled("canceling statement due to user request") from None
+            late = ends is not None and self.loop.time() >= ends
+            why = "statement timeout" if late else "user request"
+            raise Cancelled(f"canceling statement due to {why}") from None
 
     def stop_waiting(self) -> None:
         """The client cancels: what waits for a connection gives up."""
