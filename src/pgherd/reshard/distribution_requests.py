@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.ddl.rules import check_foreign_keys
-from pgherd.catalog.model import ClusterMap, GroupId, Table
+from pgherd.catalog.model import ClusterMap, GroupId, KeyspaceId, Table
 from pgherd.catalog.text import array, call, literal, qualified
 from pgherd.engine.work import Work
 from pgherd.errors import BadSetting, Refused, UndefinedTable
@@ -104,29 +104,34 @@ async def _obstacles(session: Asking, name: str, table: Table, order: Order) -> 
             return
         for row in await session.ask(f"SELECT pgherd.not_distributable({rel}, {array(order.key)})"):
             yield row[0] or ""
+        me = Table(
+            schema=table.schema, name=table.name, kind="distributed", key=order.key, keyspace=KeyspaceId(-1)
+        )
         for fk in shape["foreign_keys"]:
-            target = session.cluster.tables.get((fk["to_schema"], fk["to_name"]))
-            if (
-                target is not None
-                and target.kind == "single"
-                and (target.schema, target.name) != (table.schema, table.name)
-            ):
-                yield f'foreign key "{fk["name"]}" refers to the single table "{target.name}": make it a reference table first'
+            if (fk["from_schema"], fk["from_name"]) == (table.schema, table.name):
+                text = _refused(session.cluster, {**shape, "foreign_keys": [fk]}, me)
+                if text is not None:
+                    yield text
     else:
         views = (await session.ask(call("dependent_views", rel)))[0][0]
         if views:
             yield f"views read it: {views}"
-        try:
-            check_foreign_keys(
-                session.cluster, shape, Table(schema=table.schema, name=table.name, kind="single")
-            )
-        except Refused as error:
-            yield error.message
+        text = _refused(session.cluster, shape, Table(schema=table.schema, name=table.name, kind="single"))
+        if text is not None:
+            yield text
     rows = await session.ask(
         "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < now() - interval '5 min'"
     )
     if int(rows[0][0] or 0):
         yield f"{rows[0][0]} transactions in group 0 have written and run for more than 300 s: no snapshot can be taken until they end"
+
+
+def _refused(cluster: ClusterMap, shape: dict[str, Any], me: Table) -> str | None:
+    try:
+        check_foreign_keys(cluster, shape, me)
+    except Refused as error:
+        return f"{error.message} ({error.hint})"
+    return None
 
 
 async def _show(session: Asking, name: str, table: Table, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pgherd.elastic import requests as elastic
 from pgherd.engine.link import Workspace
 from pgherd.engine.work import Work
 from pgherd.errors import UndefinedProcedure
-from pgherd.reshard import requests, telling
+from pgherd.reshard import distribution_requests, requests, telling
 from pgherd.reshard.asking import truth
 
 
@@ -37,8 +37,10 @@ PROCEDURES: Final[Mapping[str, _Procedure]] = {
     **{name: _Procedure(parameters=("workflow",)) for name in telling.WISHES},
     **{name: _Procedure(parameters=one.parameters, more=one.more) for name, one in elastic.REQUESTS.items()},
     "reference": _Procedure(parameters=("table",), run=tables.reference),
-    "distribute": _Procedure(parameters=("table", "by", "key", "shards"), run=tables.distribute),
-    "undistribute": _Procedure(parameters=("table",), run=tables.undistribute),
+    "distribute": _Procedure(
+        parameters=("table", "by", "key", "shards"), run=tables.distribute, more=requests.SETTINGS
+    ),
+    "undistribute": _Procedure(parameters=("table",), run=tables.undistribute, more=requests.SETTINGS),
 }
 
 
@@ -67,8 +69,9 @@ async def call(
         await elastic.carry_out(session_of(work), name, arguments, cluster, path)
     elif name in telling.WISHES:
         await telling.tell(session_of(work), name, arguments, cluster, path)
-    elif "offline" in procedure.more and not await _at_once(work, procedure, arguments, cluster):
-        await requests.request(session_of(work), name, arguments, cluster, path)
+    elif "offline" in procedure.more and not await _at_once(work, procedure, arguments, cluster, path):
+        online = distribution_requests if name in distribution_requests.KINDS else requests
+        await online.request(session_of(work), name, arguments, cluster, path)
     else:
         assert procedure.run is not None
         change = await begin(work, None, cluster, path)
@@ -82,7 +85,9 @@ def session_of(work: Workspace) -> Work:
     return work
 
 
-async def _at_once(work: Workspace, procedure: _Procedure, arguments: Arguments, cluster: ClusterMap) -> bool:
+async def _at_once(
+    work: Workspace, procedure: _Procedure, arguments: Arguments, cluster: ClusterMap, path: tuple[str, ...]
+) -> bool:
     """Whether it is done in the caller's own transaction, with the shard locked: inside a transaction block, where that was asked for,
     and where the shard is so small that a workflow would take longer than it saves."""
     if procedure.run is None:
@@ -94,7 +99,11 @@ async def _at_once(work: Workspace, procedure: _Procedure, arguments: Arguments,
     online = {"dry_run", "keep_for", "max_pause", "wait", "verify"}
     if arguments.procedure == "split" and "point" not in arguments.values:
         return False
-    return not online & arguments.values.keys() and await requests.is_small(work, arguments, cluster)
+    if online & arguments.values.keys():
+        return False
+    if arguments.procedure in distribution_requests.KINDS:
+        return await distribution_requests.is_small(work, arguments.procedure, arguments, cluster, path)
+    return await requests.is_small(work, arguments, cluster)
 
 
 def is_online(name: str) -> bool:

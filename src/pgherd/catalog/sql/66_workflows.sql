@@ -74,6 +74,9 @@ BEGIN
         RAISE EXCEPTION 'there is no workflow %', p_id USING ERRCODE = '22023', HINT = 'SELECT * FROM pgherd.workflows shows them.';
     END IF;
     PERFORM pgherd.must_own_keyspace(w.keyspace);
+    IF w.kind IN ('distribute', 'undistribute') THEN -- these have no keyspace for a part of their way
+        PERFORM pgherd.must_be((SELECT oid FROM pg_roles WHERE rolname = w.owner), 'workflow ' || p_id);
+    END IF;
     fits := CASE WHEN p_wanted IN ('undo', 'confirm') THEN w.state = 'kept' ELSE w.state IN ('waiting', 'running', 'paused') AND w.going = 'forward' END;
     IF NOT fits THEN
         RAISE EXCEPTION 'workflow % is %: it cannot be told to %', p_id, CASE WHEN w.going = 'forward' THEN w.state ELSE 'on its way back' END, p_wanted
