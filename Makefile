@@ -10,6 +10,7 @@ demo: venv
 	@$(BIN)/python -m pgherd.demo
 
 test: lint
+	@tools/tls-postgres.sh || echo "(No PostgreSQL with TLS to be had: the tests of several machines use a distribution's, or are skipped.)"
 	$(BIN)/python -m pytest
 
 # Storms from seeds over clusters on hosts of their own (root and iproute2; else skipped). SEEDS, ROUNDS and NODES choose.

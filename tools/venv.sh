@@ -54,5 +54,4 @@ rm -f "$stamp"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
 .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-tools/tls-postgres.sh || say "(No PostgreSQL with TLS was found for the tests of several machines; they use a distribution's, or are skipped.)"
 printf '%s' "$wanted" >"$stamp"
