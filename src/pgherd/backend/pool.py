@@ -55,6 +55,7 @@ class Pool:
         self.generation = (
             0  # grows with every connection that ends: a server that was restarted has another one
         )
+        self.closed = False
         self._connect = connect
         self._limits = limits
         self._links = links
@@ -141,6 +142,9 @@ class Pool:
         if link.cancelling:
             link.on_cancelled = self.give
             return
+        if self.closed:
+            link.close()
+            return
         link.resume_reading()  # its last reader may have been slow
         if link.strayed:
             link.applied = None
@@ -173,4 +177,6 @@ class Pool:
             link.close()
 
     def close(self) -> None:
+        """Lend nothing more: what is idle ends now, the rest when it comes back."""
+        self.closed = True
         self.close_idle(float("inf"))
