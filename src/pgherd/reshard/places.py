@@ -84,6 +84,9 @@ class Places:
                 failure = GroupDown(f"group {group} has no primary just now")
             except PgherdError as error:
                 failure = error
+            except BaseException:  # whoever wanted it was cancelled
+                link.close()
+                raise
             link.close()
         raise failure
 
