@@ -282,3 +282,10 @@ class WorkflowFailed(PgherdError):
     """A workflow ended without what it was asked for; its hint says what is left, mostly nothing."""
 
     sqlstate = "55000"
+
+
+class ShardMoved(PgherdError):
+    """A shard was moved, split or merged after the transaction's snapshot was taken: its rows cannot be read as they were."""
+
+    sqlstate = "40001"
+    retry = True

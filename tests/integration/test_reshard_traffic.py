@@ -12,6 +12,7 @@ import asyncpg
 
 import pgherd
 from pgherd.deploy.local import LocalCluster
+from pgherd.errors import ShardMoved
 from pgherd.testing import coverage
 from pgherd.testing.plugin import uris
 
@@ -133,3 +134,39 @@ async def _shards(admin: Any, table: str) -> list[tuple[int, int]]:
         table,
     )
     return [(row[0], row[1]) for row in rows]
+
+
+def test_a_snapshot_older_than_a_move_is_told_so(grouped_cluster: LocalCluster, grouped_gateway: str) -> None:
+    """REPEATABLE READ: rows of the moved shard are neither missing nor newer than the snapshot: it is 40001, in gateway and client."""
+
+    async def story() -> None:
+        admin = await asyncpg.connect(grouped_gateway)
+        await admin.execute("CREATE TABLE aged (k text PRIMARY KEY, n int) PARTITION BY RANGE (k)")
+        await admin.execute("INSERT INTO aged VALUES ('a', 1), ('z', 1)")
+        await admin.execute("CALL pgherd.split('aged', 'm', offline => true)")
+        (_, first), (high, group) = await _shards(admin, "aged")
+        assert first == group
+        other = await asyncpg.connect(grouped_gateway)
+        async with pgherd.connect(uris(grouped_cluster)[0]) as db:
+            for door in (other, db):
+                await door.fetch("SELECT n FROM aged WHERE k = 'z'")
+                group = 1 - group
+                with_error = 0
+                try:
+                    async with door.transaction(isolation="repeatable_read"):
+                        assert await door.fetchval("SELECT n FROM aged WHERE k = 'a'") == 1
+                        await admin.execute(
+                            f"CALL pgherd.move({high}, {group}, max_pause => '2 s', keep_for => '0 s')"
+                        )
+                        await admin.execute("UPDATE aged SET n = n + 1 WHERE k = 'z'")
+                        await door.fetchval("SELECT n FROM aged WHERE k = 'z'")
+                except (asyncpg.SerializationError, ShardMoved):
+                    with_error = 1
+                assert with_error
+                async with door.transaction(isolation="repeatable_read"):
+                    assert await door.fetchval("SELECT n FROM aged WHERE k = 'z'") > 1
+        await admin.execute("DROP TABLE aged")
+        await other.close()
+        await admin.close()
+
+    asyncio.run(asyncio.wait_for(story(), 100))

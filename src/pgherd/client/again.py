@@ -20,7 +20,7 @@ from pgherd.client.queries import raise_for_user
 from pgherd.client.routes import Lent
 from pgherd.engine.link import Part
 from pgherd.engine.stale import is_stale, surely_stale
-from pgherd.errors import GroupDown, PgherdError, ServerError
+from pgherd.errors import GroupDown, PgherdError, ServerError, StaleMap
 from pgherd.topology.freshness import STRONG, Freshness
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ async def rerouted(
             if (
                 attempt == ATTEMPTS - 1
                 or not is_stale(error)
-                or not await _taken_back(transaction, before, single)
+                or not (isinstance(error, StaleMap) or await _taken_back(transaction, before, single))
             ):
                 raise
             if db.map.epoch == epoch and not await db.maps.check(epoch):

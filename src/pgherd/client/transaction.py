@@ -7,6 +7,7 @@ belong to the transaction until it ends.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pgherd.client.database import Database
 
 T = TypeVar("T")
+_SHARD = re.compile(r"\bshard_(\d+)")
 
 
 class Transaction(Queries):
@@ -254,6 +256,8 @@ class Transaction(Queries):
 
     async def _in_shard(self, target: tuple[GroupId, str, bool, Timing | None], args: Sequence[Any]) -> Part:
         group, text, write, due = target
+        if self._started().isolation != "read committed" and (found := _SHARD.search(text)) is not None:
+            await self._started().hold(group, int(found[1]))
         link = await self._started().branch(group, write=write)
         await self._guard(group)
         sample = None if due is None else self.db.meter.begin(*due[1:])

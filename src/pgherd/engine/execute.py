@@ -92,6 +92,7 @@ async def single(plan: Single, params: Params, work: Work) -> Part:
     """One shard."""
     keyspace, meter = work.map.keyspaces[plan.keyspace], work.meter
     shard = await locate_slowly(plan, params, keyspace, work)
+    await work.tx.hold(shard.group, shard.id)
     link = await work.tx.branch(shard.group, write=plan.write)
     due = meter.due(plan, params, keyspace) if meter is not None else None
     sample = meter.begin(*due) if meter is not None and due is not None else None

@@ -135,7 +135,7 @@ class Runner(Relaying):
                     raise
                 if fresh:
                     await self.abort_implicit()
-                elif not await self._forget(prepared.plan, before):
+                elif not isinstance(error, StaleMap) and not await self._forget(prepared.plan, before):
                     raise
                 if not near:
                     await self._renew(error, prepared)
@@ -332,6 +332,8 @@ class Runner(Relaying):
         if not plan.in_transaction:
             raise WrongState(f"{plan.tag} cannot run inside a transaction block")
         async with self.transaction(mode) as tx:
+            if target.shard is not None:
+                await tx.hold(target.group, target.shard)
             guarded = target.group in tx.branches and self._guards(plan, tx)
             link = await tx.branch(target.group, write=plan.write)
             if guarded:

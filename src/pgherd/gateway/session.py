@@ -293,6 +293,8 @@ class ClientSession(TransactionState):
         if self.failed or self.implicit:
             return None
         branch = tx.branches.get(group)
+        if tx.isolation != "read committed" and type(prepared.plan) is Single:
+            return None  # the worker sees to it that the shard has not moved since the snapshot
         if branch is not None:
             if self.gateway.keeper.map.moving and type(prepared.plan) is Single:
                 return None  # the worker sees to it that the statement can be taken back

@@ -23,6 +23,8 @@ from pgherd.errors import (
     PgherdError,
     Refused,
     ServerError,
+    ShardMoved,
+    StaleMap,
 )
 from pgherd.transaction import deadlock, reads, two_phase
 from pgherd.transaction.ending import aborted, ended, unhindered
@@ -89,6 +91,7 @@ class Transaction:
         self.snapshots_taken = False
         self._ending: asyncio.Future[None] | None = None
         self.guarded: tuple[GroupId, ...] = ()
+        self.held: set[int] = set()  # shards that stay where they are until the end
         self.federated_from: set[GroupId] = set()  # branches whose foreign snapshots are open, and stay
 
     # ---- identity ------------------------------------------------------------------------------------------
@@ -162,6 +165,24 @@ class Transaction:
             raise
         self.opened(group, link, write=write)
         return link
+
+    async def hold(self, group: GroupId, shard: int) -> None:
+        """Before a shard is touched by a transaction that reads an older snapshot: see that it has not moved since, and keep it there.
+
+        READ COMMITTED needs none of this. Raises ShardMoved, or StaleMap when it is the caller's map that is old.
+        """
+        if self.isolation == "read committed" or shard in self.held:
+            return
+        link = await self.branch(group, write=False)
+        found = (await link.run(f"SELECT pgherd.hold_shard({shard})"))[0][0]
+        if found is None:
+            raise StaleMap(f"shard {shard} is not in group {group}")
+        if found not in ("t", "true", "True"):
+            raise ShardMoved(
+                f"could not serialize access: shard {shard} has moved since the transaction began",
+                hint="Run the transaction again.",
+            )
+        self.held.add(shard)
 
     async def guard(self, groups: Iterable[GroupId]) -> None:
         """A savepoint in branches that are open, to which `unguard` can take one statement back."""
