@@ -118,16 +118,17 @@ class _Counter:
     """One shard's counter in the process that uses it."""
 
     __slots__ = (
-        "advance", "appends", "before", "highest", "owed", "sample", "seconds", "statements", "step", "writes", "written"
+        "advance", "appends", "before", "highest", "owed", "sample", "seconds", "span_s", "statements", "step", "writes", "written"
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.statements, self.seconds, self.writes = 0.0, 0.0, 0.0
         self.written, self.appends = 0.0, 0.0
         self.owed, self.step = 0.0, STEP_S
+        self.span_s = 0.0  # its own: of a new shard the rate is known at once
         self.sample: list[Key] = []
         self.highest: Key | None = None
-        self.before: Key | None = None  # the highest one when time passed last
+        self.before: Key | None = None  # the highest one when time passed last, at first the first one
         self.advance = 0.0
 
     def move_on(self, elapsed_s: float) -> None:
@@ -156,33 +157,35 @@ class LoadCounters:
     def __init__(self, *, every: int = 1) -> None:
         self.every = every
         self._shards: dict[ShardId, _Counter] = {}
-        self._span_s = 0.0
 
-    def record(self, shard: ShardId, key: Key | None, seconds: float, write: bool = False) -> None:
-        """One statement: its shard, its key if it has one, how long the server took. It stands for `every`."""
+    def record(
+        self, shard: ShardId, key: Key | None, seconds: float, write: bool = False, weight: float = 1.0
+    ) -> None:
+        """One statement: its shard, its key if it has one, how long the server took. It stands for `every`, `weight` times."""
         counter = self._shards.get(shard)
         if counter is None:
             counter = self._shards[shard] = _Counter()
-        counter.statements += 1.0
-        counter.seconds += seconds
+        counter.statements += weight
+        counter.seconds += seconds * weight
         if write:
-            counter.writes += 1.0
+            counter.writes += weight
         if key is None:
             return
-        counter.owed += seconds + STATEMENT_S
+        counter.owed += (seconds + STATEMENT_S) * weight
         if counter.owed >= counter.step:
             counter.keep(key)
         if write:
             counter.written += 1.0
             if counter.highest is None or key > counter.highest:
                 counter.appends += 1.0
+                counter.before = key if counter.highest is None else counter.before
                 counter.highest = key
 
     def pass_time(self, elapsed_s: float, half_life_s: float = HALF_LIFE_S) -> None:
         """Let everything fade; what has all but gone is forgotten. Call it whenever the counters are sent."""
         factor = 0.5 ** (elapsed_s / half_life_s)
-        self._span_s = (self._span_s + elapsed_s) * factor
         for shard, counter in list(self._shards.items()):
+            counter.span_s = (counter.span_s + elapsed_s) * factor
             counter.statements *= factor
             counter.seconds *= factor
             counter.writes *= factor
@@ -200,7 +203,7 @@ class LoadCounters:
         return {
             shard: ShardLoad(
                 statements=counter.statements * many, seconds=counter.seconds * many, writes=counter.writes * many,
-                written=counter.written, appends=counter.appends, span_s=self._span_s, step_s=counter.step * many,
+                written=counter.written, appends=counter.appends, span_s=counter.span_s, step_s=counter.step * many,
                 sample=tuple(counter.sample), highest=counter.highest,
                 advance=counter.advance,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pgherd.balance import sentence
@@ -12,6 +12,7 @@ from pgherd.balance.assemble import Seen, picture
 from pgherd.balance.decision import Move
 from pgherd.balance.settings import KeyspaceSettings, changed, changed_rules, read_rules
 from pgherd.balance.spread import rebalance as plan_moves
+from pgherd.catalog import store
 from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.model import ClusterMap, GroupId
 from pgherd.catalog.text import literal
@@ -41,6 +42,9 @@ async def carry_out(
 ) -> None:
     """One of REQUESTS, on a connection beside the caller's transaction, with the caller's rights."""
     async with asking(work, cluster, path, name) as session:
+        session = replace(
+            session, cluster=await store.load(session.home)
+        )  # the caller's may be a little older
         await REQUESTS[name].run(session, arguments)
 
 

@@ -31,21 +31,23 @@ EVERY: Final = 8
 REPORT_S: Final = 10.0
 ANSWER_S: Final = 5.0
 NEVER: Final = 1 << 62
+TIMED_MAX: Final = 200  # a second
+FIRST_S: Final = 1.0  # until the first report, which learns the rhythm
 Due = tuple[ShardId, Key | None, bool]
-Sample = tuple[ShardId, Key | None, bool, float]
+Sample = tuple[ShardId, Key | None, bool, int, float]
 
 
 class Meter:
     """One process's. The query path counts `left` down for each statement of one shard; below 0 the statement is timed:
-    `begin` when it is sent, `end` when its answer is there. `every` 0: nothing is counted."""
+    `begin` when it is sent, `end` when its answer is there. One of `every` is timed; fewer where there are very many, so that
+    about TIMED_MAX a second are. 0: nothing is counted."""
 
-    __slots__ = ("_gaps", "counters", "left")
+    __slots__ = ("counters", "every", "least", "left", "timed")
 
     def __init__(self, every: int = EVERY) -> None:
-        self.counters = LoadCounters(every=max(every, 1))
-        self._gaps = (
-            2 * every - 1
-        )  # gaps of 0 to so many, less one: no rhythm of the statements can hide in it
+        self.counters = LoadCounters()
+        self.least = self.every = every
+        self.timed = 0
         self.left = randrange(every) if every else NEVER
 
     def count(self) -> bool:
@@ -55,12 +57,12 @@ class Meter:
 
     def skip(self) -> None:
         """Wait for the next one to time."""
-        self.left = randrange(self._gaps)
+        self.left = randrange(2 * self.every - 1)  # no rhythm of the statements can hide in it
 
     def begin(self, shard: ShardId, key: Key | None, write: bool) -> Sample:
         """A statement is sent."""
-        self.left = randrange(self._gaps)
-        return shard, key, write, monotonic()
+        self.left = randrange(2 * self.every - 1)
+        return shard, key, write, self.every, monotonic()
 
     def due(self, plan: Single, params: Params, keyspace: Keyspace) -> Due | None:
         """Count a statement that is about to be sent; what to begin with if it is to be timed."""
@@ -73,8 +75,9 @@ class Meter:
 
     def end(self, sample: Sample) -> None:
         """Its answer is there."""
-        shard, key, write, sent = sample
-        self.counters.record(shard, key, monotonic() - sent, write)
+        shard, key, write, every, sent = sample
+        self.timed += 1
+        self.counters.record(shard, key, monotonic() - sent, write, every)
 
     def key(self, plan: Single, params: Params, keyspace: Keyspace) -> Key | None:
         """The key of a statement that is about to be sent, if it is the next to be timed and its key can be told at once."""
@@ -94,6 +97,8 @@ class Meter:
         }
         self.counters.forget(types)
         self.counters.pass_time(elapsed_s, half_life_s)
+        seen = self.timed * self.every / max(elapsed_s, 0.1)  # statements a second
+        self.every, self.timed = max(self.least, min(round(seen / TIMED_MAX), 1000)), 0
         return [
             {"shard": shard, "load": to_json(load, types[shard])}
             for shard, load in self.counters.loads().items()
@@ -112,13 +117,15 @@ class Reporter:
 
     async def run(self) -> None:
         """Until cancelled. A report that fails is made up for by the next one."""
-        while self.meter.left < NEVER >> 1:
-            await asyncio.sleep(self.every_s * uniform(0.9, 1.1))
+        pause_s = min(FIRST_S, self.every_s)
+        while self.meter.least:
+            await asyncio.sleep(pause_s * uniform(0.9, 1.1))
             try:
                 async with asyncio.timeout(ANSWER_S):
                     await self.report()
             except Exception as error:  # of servers, of connections, of a catalog of another version
                 log.debug("load was not reported: %s: %s", type(error).__name__, error)
+            pause_s = self.every_s
 
     async def report(self) -> None:
         """Once, now. Who has not done anything says nothing."""
