@@ -9,11 +9,14 @@ import shlex
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 
-from pgherd.demo import opening, reports, transfers
+import pgherd
+from pgherd.demo import growing, opening, reports, transfers
 from pgherd.demo.people import Crowd
 from pgherd.demo.place import GROUPS, Place, default_directory, open_place
 from pgherd.demo.screen import Screen, duration
@@ -64,27 +67,32 @@ def run(asked: argparse.Namespace, screen: Screen) -> None:
     screen.say(
         f"[bold]pgherd[/] runs: {servers} and a gateway, in {duration(time.monotonic() - started)}, in {directory}"
     )
-    asyncio.run(tell(place, crowd, screen))
+    missed = asyncio.run(tell(place, crowd, screen))
     farewell(place, screen, time.monotonic() - started)
+    if missed:
+        raise PgherdError("; ".join(missed), hint=f"The logs are in {directory}.")
 
 
-async def tell(place: Place, crowd: Crowd, screen: Screen) -> None:
-    """The story, from its first chapter to its last."""
+async def tell(place: Place, crowd: Crowd, screen: Screen) -> Sequence[str]:
+    """The story, from its first chapter to its last. Answers what did not come true."""
     connection = await asyncpg.connect(place.dsn, command_timeout=120)
     try:
-        session = Session(connection=connection, screen=screen, crowd=crowd, place=place)
-        if place.old:
-            screen.say(
-                "It is there from an earlier run: its tables people, orders and products are dropped and made anew."
-            )
-            await connection.execute("DROP TABLE IF EXISTS orders, people, products")
-        await opening.one_server(session)
-        await opening.two_shards(session)
-        await opening.a_million(session)
-        await reports.one_shard(session)
-        await reports.whole(session)
-        await reports.unequal(session)
-        await transfers.acid(session)
+        async with pgherd.connect(place.dsn, command_timeout=120) as client:
+            session = Session(connection=connection, client=client, screen=screen, crowd=crowd, place=place)
+            if place.old:
+                screen.say(
+                    "It is there from an earlier run: its tables people, orders and products are dropped and made anew."
+                )
+                await connection.execute("DROP TABLE IF EXISTS orders, people, products")
+            await growing.calm(session)
+            await opening.one_server(session)
+            await opening.two_shards(session)
+            await opening.a_million(session)
+            await reports.one_shard(session)
+            await reports.whole(session)
+            await reports.unequal(session)
+            await transfers.acid(session)
+            return await growing.grow(session)
     finally:
         await connection.close(timeout=5)
 
@@ -98,6 +106,7 @@ def farewell(place: Place, screen: Screen, seconds: float) -> None:
         ("psql", place.command("psql")),
         ("which shard holds what", place.command("shards")),
         ("how a query goes", place.command("explain") + ' "SELECT count(*) FROM people"'),
+        ("what the controller decided", place.command("why")),
         ("stop it (the data stays)", place.command("down")),
         ("remove it afterwards", f"rm -r {shlex.quote(str(place.directory))}"),
     ]
@@ -105,6 +114,13 @@ def farewell(place: Place, screen: Screen, seconds: float) -> None:
     screen.console.print()
     for label, text in words:
         screen.console.print(f"    [dim]{label:{width}}[/]  {text}", soft_wrap=True, markup=True)
+    screen.say(
+        "These servers have no replicas, to be light. In a cluster that has some, a machine may burn, and another one takes over:"
+    )
+    other = replace(place, directory=place.directory.with_name("replicated"))
+    up = other.command("up")
+    screen.console.print()
+    screen.lines([f"{up} --groups 2 --replicas 1 --detach", f"{other.command('stop-node')} g0-n1 --kill"])
 
 
 def _directory(asked: argparse.Namespace) -> Path:

@@ -46,12 +46,20 @@ async def two_shards(session: Session) -> None:
     )
     await session.define("CALL pgherd.distribute('people', by => 'range', key => 'last_name')")
     screen.say("Cut it at 'N', and give the second half to the other server:")
-    await session.define("CALL pgherd.split('people', 'N')")
+    await session.define("CALL pgherd.split('people', 'N', keep_for => '0 s')")
     first, second = await session.connection.fetch(
         "SELECT id, group_id FROM pgherd.shards WHERE keyspace = 'people' ORDER BY range_start NULLS FIRST"
     )
     # a new keyspace begins in the emptiest group, which need not be group 0 in a cluster with other tables in it
-    await session.define(f"CALL pgherd.move({second['id']}, {1 - first['group_id']})")
+    if first["group_id"] > 1:
+        await session.define(f"CALL pgherd.move({first['id']}, 0, keep_for => '0 s')")
+    await session.define(
+        f"CALL pgherd.move({second['id']}, {0 if first['group_id'] == 1 else 1}, keep_for => '0 s')"
+    )
+    screen.say(
+        "Both happened while the table was in use. (Without keep_for, the old copy would be kept in step for an hour, so "
+        "that it could be undone.)"
+    )
     await session.query(
         "SELECT id AS shard, range_start, range_end, group_id FROM pgherd.shards WHERE keyspace = 'people'"
     )

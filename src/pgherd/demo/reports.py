@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
-import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from pgherd.demo.people import SEED
+from pgherd.demo.place import ask_command
 from pgherd.demo.screen import duration
 from pgherd.demo.session import Session
-from pgherd.errors import DeployError
 
 LOOKUPS = 1_000
+LOOKUP = "SELECT first_name FROM people WHERE last_name = $1 AND id = $2"
 
 REVENUE = """SELECT pr.name, sum(o.quantity) AS sold, sum(o.quantity * pr.price) AS revenue
 FROM people p
@@ -55,15 +53,20 @@ async def one_shard(session: Session) -> None:
     await session.explain(YOUNG)
     chance = random.Random(SEED)
     wanted = [chance.randrange(crowd.people) for _ in range(LOOKUPS)]
-    lookup = await session.connection.prepare(
-        "SELECT first_name FROM people WHERE last_name = $1 AND id = $2"
-    )
+    lookup = await session.connection.prepare(LOOKUP)
     started = time.monotonic()
     for person in wanted:
         await lookup.fetchval(crowd.last_names[person], person + 1)
     each = (time.monotonic() - started) / LOOKUPS
     screen.say(
         f"{LOOKUPS:,} look-ups of random people through the gateway, one after another: {duration(each)} each."
+    )
+    started = time.monotonic()
+    for person in wanted:
+        await session.client.fetchval(LOOKUP, crowd.last_names[person], person + 1)
+    each = (time.monotonic() - started) / LOOKUPS
+    screen.say(
+        f"The same through pgherd's Python client, which goes to the shards' owners directly: {duration(each)} each."
     )
 
 
@@ -97,7 +100,7 @@ async def unequal(session: Session) -> None:
     """How much is in each shard."""
     screen = session.screen
     screen.chapter("How unequal the shards are")
-    measured = await _shards(session)
+    measured = json.loads(await ask_command(session.place, "shards", "--exact", "--json"))
     for table in ("people", "orders"):
         lines = [line for line in measured if line["table"] == table]
         total = sum(line["rows"] for line in lines) or 1
@@ -131,16 +134,3 @@ def _letters(names: Mapping[str, int]) -> list[tuple[str, int, str]]:
         group = {name: people for name, people in names.items() if name[0] == letter}
         bars.append((letter, sum(group.values()), max(group, key=lambda name: group[name])))
     return bars
-
-
-async def _shards(session: Session) -> list[dict[str, Any]]:
-    """What `pgherd shards --exact --json` says."""
-    program = [sys.executable, "-c", "from pgherd.cli import main; main()"]
-    words = ["shards", "--exact", "--json", "--state", str(session.place.directory)]
-    process = await asyncio.create_subprocess_exec(
-        *program, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    told, errors = await process.communicate()
-    if process.returncode:
-        raise DeployError(f"pgherd shards failed: {errors.decode().strip()}")
-    return json.loads(told)

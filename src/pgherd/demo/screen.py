@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, cast
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -72,15 +73,22 @@ class Screen:
 
     def bars(self, bars: Sequence[tuple[str, int, str]]) -> None:
         """A bar for each of (label, value, remark), to one scale."""
-        most = max((value for _, value, _ in bars), default=0) or 1
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for justify in ("left", "left", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True)
-        for label, value, remark in bars:
-            shown = Text(bar(value / most), style="green")
-            table.add_row(Text(label), shown, f"{value:,}", Text(remark, style="dim"))
         self.console.print()
-        self.console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+        self.console.print(_bars(bars))
+
+    @contextmanager
+    def live(self) -> Generator[Callable[[Sequence[tuple[str, int, str]], str], None]]:
+        """Bars that change in place, with a line below them, where somebody looks; what is said meanwhile stands above."""
+        if not self.console.is_terminal:
+            yield lambda _, __: None
+            return
+        with Live(console=self.console, transient=True, auto_refresh=False) as shown:
+
+            def show(bars: Sequence[tuple[str, int, str]], line: str) -> None:
+                below = Padding(Text(line, style="dim"), (0, 0, 0, _INDENT), expand=False)
+                shown.update(Group(Text(), _bars(bars), below), refresh=True)
+
+            yield show
 
     @contextmanager
     def working(self, what: str) -> Generator[Callable[[str], None]]:
@@ -106,6 +114,17 @@ class Screen:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda rows: progress.advance(task, rows)
+
+
+def _bars(bars: Sequence[tuple[str, int, str]]) -> Padding:
+    most = max((value for _, value, _ in bars), default=0) or 1
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for justify in ("left", "left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for label, value, remark in bars:
+        shown = Text(bar(value / most), style="green")
+        table.add_row(Text(label), shown, f"{value:,}", Text(remark, style="dim"))
+    return Padding(table, (0, 0, 0, _INDENT), expand=False)
 
 
 def bar(part: float) -> str:

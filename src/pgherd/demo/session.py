@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from pgherd.client.database import Database
 from pgherd.demo.people import Crowd
 from pgherd.demo.place import Place
 from pgherd.demo.screen import Screen, duration
@@ -17,9 +18,10 @@ from pgherd.demo.screen import Screen, duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A connection to the gateway, a screen, the data, and the cluster."""
+    """A connection to the gateway, pgherd's own client, a screen, the data, and the cluster."""
 
     connection: asyncpg.Connection
+    client: Database
     screen: Screen
     crowd: Crowd
     place: Place
