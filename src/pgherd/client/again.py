@@ -22,6 +22,7 @@ from pgherd.engine.link import Part
 from pgherd.engine.stale import is_stale, surely_stale
 from pgherd.errors import GroupDown, PgherdError, ServerError, StaleMap
 from pgherd.topology.freshness import STRONG, Freshness
+from pgherd.transaction import moved
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
@@ -122,7 +123,7 @@ async def _taken_back(transaction: Transaction, before: frozenset[GroupId], sing
     """Undo what the statement did, if that is possible without what was done before; answers whether it was."""
     if transaction.isolation != "read committed":
         return False
-    if await transaction.unguard():
+    if await moved.unguard(transaction):
         return True
     new = frozenset(transaction.branches) - before
     return not (before and not (single and len(new) == 1)) and await transaction.forget(new)

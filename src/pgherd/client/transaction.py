@@ -32,7 +32,7 @@ from pgherd.engine.work import Work
 from pgherd.errors import PgherdError, ServerError, StaleMap
 from pgherd.plan.plans import AnyPlan, Call, Ddl, Single
 from pgherd.sql.parse import parse
-from pgherd.transaction import coordinator
+from pgherd.transaction import coordinator, moved
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
@@ -257,7 +257,7 @@ class Transaction(Queries):
     async def _in_shard(self, target: tuple[GroupId, str, bool, Timing | None], args: Sequence[Any]) -> Part:
         group, text, write, due = target
         if self._started().isolation != "read committed" and (found := _SHARD.search(text)) is not None:
-            await self._started().hold(group, int(found[1]))
+            await moved.hold(self._started(), group, int(found[1]))
         link = await self._started().branch(group, write=write)
         await self._guard(group)
         sample = None if due is None else self.db.meter.begin(*due[1:])
@@ -270,7 +270,7 @@ class Transaction(Queries):
         """A savepoint in front of a statement for one shard (in `group`; None: in any that is open), while shards are about to be cut over."""
         started = self._started()
         if self.db.map.moving and started.isolation == "read committed":
-            await started.guard([group] if group is not None else list(started.branches))
+            await moved.guard(started, [group] if group is not None else list(started.branches))
 
     def _target(self, query: str, args: Sequence[Any]) -> tuple[GroupId, str, bool, Timing | None] | None:
         """Group, shard's text, whether it writes, and what it is timed by, if the text is known to go to one shard; None: the long way."""

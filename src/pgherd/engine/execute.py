@@ -38,6 +38,7 @@ from pgherd.plan.plans import (
     Single,
     Supplied,
 )
+from pgherd.transaction import moved
 
 
 async def execute(plan: AnyPlan, params: Params, work: Work) -> Part:
@@ -92,7 +93,7 @@ async def single(plan: Single, params: Params, work: Work) -> Part:
     """One shard."""
     keyspace, meter = work.map.keyspaces[plan.keyspace], work.meter
     shard = await locate_slowly(plan, params, keyspace, work)
-    await work.tx.hold(shard.group, shard.id)
+    await moved.hold(work.tx, shard.group, shard.id)
     link = await work.tx.branch(shard.group, write=plan.write)
     due = meter.due(plan, params, keyspace) if meter is not None else None
     sample = meter.begin(*due) if meter is not None and due is not None else None

@@ -52,6 +52,7 @@ from pgherd.plan.plans import (
     Single,
 )
 from pgherd.sql.parse import parse
+from pgherd.transaction import moved
 
 if TYPE_CHECKING:
     from pgherd.gateway.session import ClientSession
@@ -176,7 +177,7 @@ class Runner(Relaying):
         Then it can be sent again, elsewhere: nobody has seen anything of it.
         """
         tx = self.session.tx
-        if tx is not None and await tx.unguard():
+        if tx is not None and await moved.unguard(tx):
             return True
         new = frozenset() if tx is None else frozenset(tx.branches) - before
         alone = isinstance(plan, Single) and len(new) == 1
@@ -333,11 +334,11 @@ class Runner(Relaying):
             raise WrongState(f"{plan.tag} cannot run inside a transaction block")
         async with self.transaction(mode) as tx:
             if target.shard is not None:
-                await tx.hold(target.group, target.shard)
+                await moved.hold(tx, target.group, target.shard)
             guarded = target.group in tx.branches and self._guards(plan, tx)
             link = await tx.branch(target.group, write=plan.write)
             if guarded:
-                await tx.guard([target.group])
+                await moved.guard(tx, [target.group])
             if plan.pin:
                 tx.branches[target.group].pinned = True
             await self.relay(link, target.sql, params, mode, target=target)

@@ -293,11 +293,10 @@ class ClientSession(TransactionState):
         if self.failed or self.implicit:
             return None
         branch = tx.branches.get(group)
-        if tx.isolation != "read committed" and type(prepared.plan) is Single:
-            return None  # the worker sees to it that the shard has not moved since the snapshot
+        beside = branch is not None and self.gateway.keeper.map.moving
+        if type(prepared.plan) is Single and (beside or tx.isolation != "read committed"):
+            return None  # shards may move under what it has done, or beside its older snapshot: see transaction.moved
         if branch is not None:
-            if self.gateway.keeper.map.moving and type(prepared.plan) is Single:
-                return None  # the worker sees to it that the statement can be taken back
             link: Any = branch.link
             if link.watched and not self.gateway.servers.steady(link):
                 return None

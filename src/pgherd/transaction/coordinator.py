@@ -23,8 +23,6 @@ from pgherd.errors import (
     PgherdError,
     Refused,
     ServerError,
-    ShardMoved,
-    StaleMap,
 )
 from pgherd.transaction import deadlock, reads, two_phase
 from pgherd.transaction.ending import aborted, ended, unhindered
@@ -35,7 +33,6 @@ from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Phase
 
 T = TypeVar("T")
-GUARD = "pgherd_guard"  # the savepoint in front of a statement that may have to be sent elsewhere
 
 
 @dataclass(slots=True)
@@ -165,37 +162,6 @@ class Transaction:
             raise
         self.opened(group, link, write=write)
         return link
-
-    async def hold(self, group: GroupId, shard: int) -> None:
-        """Before a shard is touched by a transaction that reads an older snapshot: see that it has not moved since, and keep it there.
-
-        READ COMMITTED needs none of this. Raises ShardMoved, or StaleMap when it is the caller's map that is old.
-        """
-        if self.isolation == "read committed" or shard in self.held:
-            return
-        link = await self.branch(group, write=False)
-        found = (await link.run(f"SELECT pgherd.hold_shard({shard})"))[0][0]
-        if found is None:
-            raise StaleMap(f"shard {shard} is not in group {group}")
-        if found not in ("t", "true", "True"):
-            raise ShardMoved(
-                f"could not serialize access: shard {shard} has moved since the transaction began",
-                hint="Run the transaction again.",
-            )
-        self.held.add(shard)
-
-    async def guard(self, groups: Iterable[GroupId]) -> None:
-        """A savepoint in branches that are open, to which `unguard` can take one statement back."""
-        self.guarded = tuple(group for group in groups if group in self.branches)
-        for group in self.guarded:
-            await self.branches[group].link.run(f"SAVEPOINT {GUARD}")
-
-    async def unguard(self) -> bool:
-        """Back to the savepoints of `guard`; answers whether there were any. They serve once."""
-        guarded, self.guarded = self.guarded, ()
-        for group in guarded:
-            await self.branches[group].link.run(f"ROLLBACK TO SAVEPOINT {GUARD}; RELEASE SAVEPOINT {GUARD}")
-        return bool(guarded)
 
     async def forget(self, groups: Iterable[GroupId]) -> bool:
         """Roll back branches in which nothing but a statement with an old map has run; answers whether that could be done.
