@@ -17,6 +17,14 @@ from pgherd.deploy.state import State
 from pgherd.deploy.wish import Wish
 from pgherd.errors import DeployError, PgherdError
 
+Profile = Annotated[
+    Literal["fast", "conservative"] | None,
+    typer.Option(help="How soon a silent primary is replaced: within 6 s (fast), or 30 s."),
+]
+WhenAlone = Annotated[
+    Literal["auto", "go-on", "stop"] | None,
+    typer.Option(help="A primary without standbys goes on with writes, or stops (auto: see pgherd status)."),
+]
 LOOK_EVERY_S = 1.0
 RESTARTS_MAX = 5
 CALM_S = 300.0  # after so long without one, restarts are counted anew
@@ -41,16 +49,8 @@ def up(
     etcd: Annotated[
         str | None, typer.Option(metavar="HOST:PORT,…", help="An etcd that runs already (one of its own).")
     ] = None,
-    profile: Annotated[
-        Literal["fast", "conservative"] | None,
-        typer.Option(help="How soon a silent primary is replaced: within 6 s (fast), or 30 s."),
-    ] = None,
-    when_alone: Annotated[
-        Literal["auto", "go-on", "stop"] | None,
-        typer.Option(
-            help="A primary without standbys goes on with writes, or stops (auto: see pgherd status)."
-        ),
-    ] = None,
+    profile: Profile = None,
+    when_alone: WhenAlone = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The gateway's port (6432, or the next free one).")
     ] = None,
@@ -85,15 +85,21 @@ def up(
     )
     with steps() as report:
         local = cluster(state, report)
-        before = local.state()
-        already = before is not None and local.running(before)
-        started = time.monotonic()
-        current = local.up(wish)
+        already = _up(local, wish, json)
+    if not detach and not already:
+        watch(local)
+
+
+def _up(local: LocalCluster, wish: Wish, json: bool) -> bool:
+    """Start what does not run, and tell. Answers whether all ran already."""
+    before = local.state()
+    already = before is not None and local.running(before)
+    started = time.monotonic()
+    current = local.up(wish)
     if (before is None or not before.installed) and (doubts := local.doubts(current)):
         errors.print(doubts, highlight=False, soft_wrap=True)
     _tell(local, current, already, time.monotonic() - started, json)
-    if not detach and not already:
-        watch(local)
+    return already
 
 
 def _tell(local: LocalCluster, current: State, already: bool, seconds: float, json: bool) -> None:
