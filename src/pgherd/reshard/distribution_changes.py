@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +21,7 @@ from pgherd.catalog.text import array, call, literal, qualified
 from pgherd.engine.link import Link
 from pgherd.errors import OutcomeUnknown, PgherdError, Refused, ServerError, SnapshotBusy
 from pgherd.reshard import records
-from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater
+from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, pause_after
 from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
 from pgherd.reshard.model import Piece
 from pgherd.reshard.running import Run
@@ -92,7 +91,7 @@ async def carry_out(run: Run, step: str, body: Body) -> None:
                 pause_ms = await _attempt(run, step, body, gates)
             except TryLater as reason:
                 await run.progress(now=True, tries=number, waiting_for=str(reason))
-                await asyncio.sleep(random.uniform(0.1, 0.3) * min(number, 10))
+                await asyncio.sleep(pause_after(reason, number))
                 continue
             async with run.places.link(HOME) as link:
                 run.workflow = await records.load(link, run.workflow.id)
