@@ -85,21 +85,21 @@ def up(
     )
     with steps() as report:
         local = cluster(state, report)
-        already = _up(local, wish, json)
+        before = local.state()
+        already = before is not None and local.running(before)
+        started = time.monotonic()
+        current = local.up(wish)
+    if before is None or not before.installed:
+        _doubt(local, current)
+    _tell(local, current, already, time.monotonic() - started, json)
     if not detach and not already:
         watch(local)
 
 
-def _up(local: LocalCluster, wish: Wish, json: bool) -> bool:
-    """Start what does not run, and tell. Answers whether all ran already."""
-    before = local.state()
-    already = before is not None and local.running(before)
-    started = time.monotonic()
-    current = local.up(wish)
-    if (before is None or not before.installed) and (doubts := local.doubts(current)):
+def _doubt(local: LocalCluster, current: State) -> None:
+    """Say once what a new cluster should not be relied on for."""
+    if doubts := local.doubts(current):
         errors.print(doubts, highlight=False, soft_wrap=True)
-    _tell(local, current, already, time.monotonic() - started, json)
-    return already
 
 
 def _tell(local: LocalCluster, current: State, already: bool, seconds: float, json: bool) -> None:
