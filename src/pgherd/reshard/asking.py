@@ -6,15 +6,17 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.model import ClusterMap, GroupId, Keyspace, Shard, Table
 from pgherd.catalog.text import literal
 from pgherd.engine.link import Link, Row
 from pgherd.engine.work import Work
 from pgherd.errors import BadSetting, Refused, UndefinedTable, WrongState
 from pgherd.reshard.model import Piece
+
+if TYPE_CHECKING:
+    from pgherd.catalog.admin.arguments import Arguments
 
 HOME = GroupId(0)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.model import ClusterMap, Shard, ShardId, Table, physical_schema
 from pgherd.catalog.text import literal, qualified
 from pgherd.engine.work import Work
@@ -17,6 +16,9 @@ from pgherd.reshard.estimate import show
 from pgherd.reshard.model import Piece
 from pgherd.reshard.recording import write_down
 from pgherd.reshard.watching import watch
+
+if TYPE_CHECKING:
+    from pgherd.catalog.admin.arguments import Arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Wish:
 
 SETTINGS: Final = ("max_pause", "keep_for", "verify", "dry_run", "offline", "wait")
 SMALL_BYTES: Final = 256 * 1024
-Plan = Callable[[Asking, Arguments], Awaitable[Wish | None]]
+Plan = Callable[["Asking", "Arguments"], Awaitable["Wish | None"]]
 
 
 async def move(asking: Asking, arguments: Arguments) -> Wish | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.model import ClusterMap
 from pgherd.catalog.text import literal
 from pgherd.engine.work import Work
 from pgherd.reshard.asking import asking
 from pgherd.reshard.watching import watch
+
+if TYPE_CHECKING:
+    from pgherd.catalog.admin.arguments import Arguments
 
 # what is wanted, and the states that end the wait for it
 WISHES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {

@@ -12,6 +12,9 @@ from pgherd.reshard.asking import Asking
 EVERY_S = 0.25
 LONELY_S = 15.0
 
+# the controller's lock (controller.duties.LOCK), as pg_locks shows it
+_CONTROLLED = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = {0x7069 << 16} AND objid = 0"
+
 _ROW = (
     "SELECT state, going, phase, progress, error, hint, pause_ms, to_char(kept_until, 'HH24:MI:SS TZ'), step,"
     " extract(epoch FROM clock_timestamp() - updated_at) FROM pgherd.workflows WHERE id = {number}"
@@ -44,7 +47,12 @@ async def watch(session: Asking, number: int, *, until: tuple[str, ...] = ("kept
             )
         if state == "waiting" and float(still or 0) > LONELY_S and said != "lonely":
             said = "lonely"
-            session.work.notice(f"workflow {number} waits: for another workflow, or for a gateway that runs")
+            if not await session.ask(_CONTROLLED):
+                raise WorkflowFailed(
+                    f"workflow {number} is recorded, but no gateway runs that could carry it out",
+                    hint=f"It begins when one does. CALL pgherd.cancel({number}) ends it; offline => true needs none, and locks the tables.",
+                )
+            session.work.notice(f"workflow {number} waits for another workflow in its groups")
         _tell_progress(session, number, phase or state or "", json.loads(progress or "{}"), going or "")
         await asyncio.sleep(EVERY_S)
 
