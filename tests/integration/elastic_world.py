@@ -38,9 +38,10 @@ class Traffic:
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.stopped = False
 
     async def forever(self, name: str, job: Callable[[], Awaitable[Any]]) -> None:
-        while True:
+        while not self.stopped:
             try:
                 await job()
                 self.done[name] += 1
@@ -50,13 +51,13 @@ class Traffic:
 
     @asynccontextmanager
     async def flowing(self, jobs: Sequence[tuple[str, Callable[[], Awaitable[Any]]]]) -> AsyncGenerator[None]:
+        self.stopped = False
         tasks = [asyncio.create_task(self.forever(name, job)) for name, job in jobs]
         try:
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # each ends what it has begun: what is counted is what was done
+            self.stopped = True
+            await asyncio.gather(*tasks)
 
 
 class Elastic:
@@ -93,7 +94,7 @@ class Elastic:
     async def until(self, what: str, condition: Callable[[], Awaitable[bool]], seconds: float = 90.0) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not await condition():
+                while not await condition():  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         except TimeoutError:
             told = [dict(row) for row in await self.gate.fetch("SELECT at, kind, code, shard, reason FROM pgherd.decisions_log ORDER BY id")]  # fmt: skip
@@ -103,9 +104,9 @@ class Elastic:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncGenerator[Elastic]:
-    gate = await asyncpg.connect(dsn)
-    try:
-        async with pgherd.connect(dsn) as db:
-            yield Elastic(gate, db, dsn)
-    finally:
-        await gate.close()
+    async with pgherd.connect(dsn) as db:
+        world = Elastic(await asyncpg.connect(dsn), db, dsn)
+        try:
+            yield world
+        finally:
+            await world.gate.close()

@@ -166,4 +166,5 @@ def test_why_tells_the_log() -> None:
         "group 1 moved (hot_key, workflow 3)"
     )
     assert lines(7, [])[0].startswith("Nothing has been decided about shard 7 yet")
-    assert "l.shard = 7" in query(7, 5) and "LIMIT 5" in query(7, 5)
+    assert "SELECT 7 UNION" in query(7, 5) and "LIMIT 5" in query(7, 5)
+    assert "l.keyspace = 'it''s'" in query(None, 5, "it's")

@@ -19,6 +19,9 @@ from pgherd.catalog.model import Key, ShardId
 SAMPLE_MAX: Final = 128
 STEP_S: Final = 20 * STATEMENT_S  # busy seconds between two sampled keys, at first
 HALF_LIFE_S: Final = 300.0
+KEPT_MAX: Final = (
+    3  # times that one statement's key is sampled: a server that stalls once shall not look like a hot key
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +145,8 @@ class _Counter:
     def keep(self, key: Key) -> None:
         """Busy time of a step and more has passed: sample this key, once for each step that its statement took, a few times."""
         times = int(self.owed / self.step)
-        if times > 8:  # one long statement, among short ones: the distance grows instead
-            self.step, times = self.owed / 8, 8
+        if times > KEPT_MAX:  # one long statement, among short ones: the distance grows instead
+            self.step, times = self.owed / KEPT_MAX, KEPT_MAX
         self.owed -= times * self.step
         self.sample += [key] * times
         if len(self.sample) > SAMPLE_MAX:
