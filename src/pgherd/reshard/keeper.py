@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgherd.catalog.model import GroupId
+from pgherd.engine.link import Link
+from pgherd.errors import ServerError
 from pgherd.transaction.perform import Lender
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class WorkflowProcess:
         try:
             rows = await link.run(_WANTED)
             if any(row[1] in ("t", "true", "True") for row in rows):
-                await link.run("SELECT pgherd.lift_veils()")
+                await self._lift(link)
         finally:
             self.lender.give_back(link, reusable=not link.broken)
         wanted = rows[0][0] in ("t", "true", "True")
@@ -48,6 +50,13 @@ class WorkflowProcess:
             await self._start()
         elif running and self._idle > IDLE_ROUNDS:
             await self.close()
+
+    async def _lift(self, link: Link) -> None:
+        """Lift the veils that are old. What hinders that must not hold up workflows."""
+        try:
+            await link.run("SELECT pgherd.lift_veils()")
+        except ServerError as error:
+            log.warning("workflows: a veil was not lifted: %s", error)
 
     async def _start(self) -> None:
         self.process = process = await asyncio.create_subprocess_exec(

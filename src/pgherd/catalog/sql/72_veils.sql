@@ -28,7 +28,7 @@ BEGIN
     END IF;
     PERFORM set_config('pgherd.defining', 'on', true);
     EXECUTE format('CREATE TABLE %s PARTITION OF %s %s', part, template, CASE t.partstrat WHEN 'h' THEN 'FOR VALUES WITH (MODULUS 1, REMAINDER 0)' ELSE 'DEFAULT' END);
-    EXECUTE format('CREATE INDEX veil ON %s ((1)) WHERE pgherd.behind_veil()', part);
+    EXECUTE format('CREATE INDEX ON %s ((1)) WHERE pgherd.behind_veil()', part);
     EXECUTE format('ALTER TABLE %s OWNER TO %I', part, (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = template));
     EXECUTE format('COMMENT ON TABLE %s IS %L', part, extract(epoch FROM clock_timestamp()));
 END $$;
@@ -40,12 +40,16 @@ DECLARE
     v record;
     still integer := 0;
 BEGIN
-    FOR v IN SELECT c.oid::regclass AS part, obj_description(c.oid, 'pg_class') AS since FROM pg_class c WHERE c.relnamespace = to_regnamespace('pgherd_veil') AND c.relkind = 'r' LOOP
+    FOR v IN SELECT c.oid::regclass AS part, i.inhparent::regclass AS template, obj_description(c.oid, 'pg_class') AS since
+             FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.relnamespace = to_regnamespace('pgherd_veil') AND c.relkind = 'r' LOOP
         IF to_timestamp(coalesce(v.since, '0')::float8) > clock_timestamp() - p_age THEN
             still := still + 1;
             CONTINUE;
         END IF;
         BEGIN
+            PERFORM set_config('pgherd.defining', 'on', true);
+            -- a foreign key that refers to the template has a constraint on the veil, too: detaching takes it away
+            EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', v.template, v.part);
             EXECUTE format('DROP TABLE %s', v.part);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             still := still + 1;
