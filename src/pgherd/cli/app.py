@@ -36,6 +36,7 @@ COMMANDS = (
     "gateway",
     "tx",
     "simulate",
+    "record",
     "why",
     "version",
 )
