@@ -211,14 +211,22 @@ class Attempt:
             )
             self.epoch = max(self.epoch, int(rows[0][0] or 0))
         await self._check()
-        parents = ", ".join(f"ONLY {_in('global', table)}" for table in self.run.tables)
-        lock = f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE"
+        lock = self._whole()
         await self._each(self.outer, lambda group: f"{lock}; {self._swap(group)}")
-        # readers lock a view before the tables behind it, so here the views go first as well; the swap makes them again
-        views = ", ".join(_in("here", table) for table in self.run.tables)
+        if self.hashed:
+            return
         targets = tuple(group for group in self.inner if group not in self.cut.direction.source_groups)
         for groups in (targets, self.cut.direction.source_groups):
-            await self._each(groups, lambda group: f"{lock}; DROP VIEW IF EXISTS {views} CASCADE")
+            await self._each(groups, lambda group: f"{lock}; {self._views()}")
+
+    def _whole(self) -> str:
+        parents = ", ".join(f"ONLY {_in('global', table)}" for table in self.run.tables)
+        return f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE"
+
+    def _views(self) -> str:
+        """Readers lock a view before the tables behind it, so here the views go first as well; the swap makes them again."""
+        views = ", ".join(_in("here", table) for table in self.run.tables)
+        return f"DROP VIEW IF EXISTS {views} CASCADE"
 
     async def _check(self) -> None:
         wanted = {(int(piece.id), int(piece.group)) for piece in self.cut.direction.sources}
@@ -243,18 +251,37 @@ class Attempt:
                 *(mark(self.run.places, group, token) for group in direction.source_groups),
                 *(stream.passed(token) for stream in self.streams),
             )
+            if self.hashed:
+                await self._each(self.inner, lambda group: self._close(group, deadline))
             await self._each(self.inner, self._swap)
             await self.links[HOME].run(records.update(self.run.workflow.id, **self.cut.then))
 
-    def _fence(self, group: GroupId, deadline: float) -> str:
-        names = ", ".join(
+    @property
+    def hashed(self) -> bool:
+        """Whoever writes to a shard of a hash keyspace locks the whole table as well, after the shard: the condition of a hash part asks it
+        (satisfies_hash_partition); so do the copies. There the whole tables are locked last, when the last changes have arrived."""
+        return any(piece.strategy == "hash" for piece in self.cut.direction.sources)
+
+    def _sources(self, group: GroupId) -> str:
+        return ", ".join(
             f"ONLY {table.in_shard(piece.id)}"
             for piece in self.cut.direction.sources
             if piece.group == group
             for table in self.run.tables
         )
+
+    def _fence(self, group: GroupId, deadline: float) -> str:
+        mode = "EXCLUSIVE" if self.hashed else "ACCESS EXCLUSIVE"
         left = max(int((deadline - time.monotonic()) * 500), 1)
-        return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
+        return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {self._sources(group)} IN {mode} MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
+
+    def _close(self, group: GroupId, deadline: float) -> str:
+        """Writers have gone; now readers wait as well."""
+        left = max(int((deadline - time.monotonic()) * 1000), 1)
+        texts = [f"SET LOCAL lock_timeout = {left}", self._whole(), self._views()]
+        if names := self._sources(group):
+            texts.append(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+        return "; ".join(texts)
 
     def _swap(self, group: GroupId) -> str:
         direction, keyspace = self.cut.direction, self.run.keyspace

@@ -57,15 +57,17 @@ class Cut:
     def budget_s(self) -> float:
         return self.run.workflow.limits.max_pause_ms / 1000 * (1 - COMMIT_PART)
 
-    async def fence(self, change: Change, group: GroupId, tables: list[str]) -> None:
-        """Lock real tables in a group. From here on writers wait."""
+    async def fence(self, change: Change, group: GroupId, tables: list[str], before: str = "SELECT") -> None:
+        """Lock real tables in a group. From here on writers wait. `before` is run when writers have gone and readers have not: writers to a
+        hash shard lock the whole table after it, readers of the whole table lock the shards after that."""
         await self.run.point("cutover: before the lock")
         self.began = self.began or time.monotonic()
         left = max(int((self.began + self.budget_s - time.monotonic()) * 500), 1)
         link = await change.branch(group)
         names = ", ".join(f"ONLY {name}" for name in tables)
         await link.run(
-            f"SET LOCAL lock_timeout = {left}; LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
+            f"SET LOCAL lock_timeout = {left}; LOCK TABLE {names} IN EXCLUSIVE MODE; {before};"
+            f" LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
         )
         await self.run.point("cutover: locked")
 
@@ -286,16 +288,16 @@ async def _rehome(
 ) -> None:
     whole = qualified(physical_schema("global", order.schema), order.name)
     view = qualified(physical_schema("here", order.schema), order.name)
-    await change.everywhere(
-        f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
-    )
+    close = f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
+    holders = {piece.group for piece in have}
+    await change.run((group for group in cut.groups if group not in holders), close)
     for group in sorted({piece.group for piece in have}):
         mine = [
             qualified(physical_schema(f"shard_{piece.id}", order.schema), order.name)
             for piece in have
             if piece.group == group
         ]
-        await cut.fence(change, group, mine)
+        await cut.fence(change, group, mine, close)
     await change.everywhere(
         call("rehome", order.both, literal(target), f"{literal(json.dumps(numbers))}::jsonb")
     )
@@ -322,11 +324,9 @@ async def release(run: Run, order: Order) -> None:
         whole = qualified(physical_schema("global", order.schema), order.name)
         view = qualified(physical_schema("here", order.schema), order.name)
         await change.elsewhere(call("forget", order.both))
-        await change.run_home(
-            f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
-        )
+        close = f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
         await cut.fence(
-            change, HOME, [qualified(physical_schema(f"shard_{shard}", order.schema), order.name)]
+            change, HOME, [qualified(physical_schema(f"shard_{shard}", order.schema), order.name)], close
         )
         await change.run_home(
             call("become_single", order.both, str(shard), f"{literal(json.dumps(highest))}::jsonb")
