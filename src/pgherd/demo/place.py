@@ -73,6 +73,8 @@ def open_place(directory: Path, wish: Wish, report: Callable[[str], None]) -> Pl
     local = LocalCluster(directory, report=report)
     before = local.state()
     old = before is not None and before.installed
+    if before is not None:
+        wish = replace(wish, groups=None)  # it may have grown
     if before is not None and wish.port is None and local.gateway.pid() is None:
         wish = replace(wish, port=_free(before.gateway.port))
     current = local.up(wish)
