@@ -227,6 +227,89 @@ def test_a_table_joins_those_of_the_same_key_and_parts_from_them(story: Story) -
     story(job)
 
 
+def test_cancelled_and_undone_it_is_a_single_table_again(story: Story) -> None:
+    async def job(world: World) -> None:
+        await books(world)
+        before = await world.rows(0, CONTENT.format("books"))
+        number = await order(world, "distribute", "books", BY_HASH, '{"keep_for_s": 600}')
+
+        async def undo() -> None:
+            assert await world.everywhere(CONTENT.format("books")) == [before] * 3
+            await world.rows(0, f"SELECT pgherd.want({number}, 'undo')")
+
+        await world.walking("state = 'kept'", number, undo)
+        await finished(world, number, "undone")
+        number = await order(world, "distribute", "books", BY_HASH)
+        await world.walking(
+            "step = 'adopt'", number, lambda: world.rows(0, f"SELECT pgherd.want({number}, 'cancel')")
+        )
+        assert await world.state(number) == "cancelled", await world.workflows()
+        assert (await world.map()).tables["public", "books"].kind == "single"
+        assert await world.everywhere(CONTENT.format("books")) == [before] * 3
+        assert await world.one(0, "SELECT count(*) FROM pg_constraint WHERE conname = 'pgherd_bound'") == "0"
+        await world.sound()
+
+    story(job)
+
+
+@pytest.mark.parametrize("kind", ["distribute", "undistribute"])
+def test_killed_and_taken_up(story: Story, kind: str) -> None:
+    points = {
+        "distribute": (
+            "prepare: constraint added",
+            "cutover: locked",
+            "commit: after deciding",
+            "spread: done",
+        ),
+        "undistribute": ("gather: done", "cutover: before the commit"),
+    }
+
+    async def job(world: World) -> None:
+        await books(world, 60)
+        before = await world.rows(0, CONTENT.format("books"))
+        for point in points[kind]:
+            number = await order(world, "distribute", "books", BY_HASH)
+            if kind == "undistribute":
+                await world.walk()
+                number = await order(world, "undistribute", "books")
+            assert await world.killed_at(point), f"it never came to {point}: {await world.workflows()}"
+            await world.walk()
+            assert await world.state(number) == "done", (point, await world.workflows())
+            if kind == "distribute":
+                assert len(await world.shards("books")) == 5
+                await order(world, "undistribute", "books")
+                await world.walk()
+            assert await world.everywhere(CONTENT.format("books")) == [before] * 3, point
+            await world.sound()
+
+    story(job)
+
+
+def test_every_obstacle_is_named_at_once_and_a_dry_run_changes_nothing(grouped_gateway: str) -> None:
+    async def job() -> None:
+        db = await asyncpg.connect(grouped_gateway)
+        said: list[str] = []
+        db.add_log_listener(lambda _, message: said.append(str(message)))
+        await db.execute(
+            "CREATE TABLE plain (id bigint PRIMARY KEY, name text UNIQUE); CREATE TABLE follows (id bigint REFERENCES plain)"
+        )
+        await db.execute("CREATE VIEW seen AS SELECT name FROM plain")
+        with pytest.raises(asyncpg.FeatureNotSupportedError) as caught:
+            await db.execute("CALL pgherd.distribute('plain', 'hash', 'id', offline => false)")
+        for word in ("3 things", "plain_name_key", "follows", "seen"):
+            assert word in str(caught.value)
+        await db.execute(
+            "DROP VIEW seen; DROP TABLE follows; ALTER TABLE plain DROP CONSTRAINT plain_name_key"
+        )
+        await db.execute("CALL pgherd.distribute('plain', 'hash', 'id', dry_run => true)")
+        assert any("writers pause" in text for text in said)
+        assert await _kind(db, "plain") == "single"
+        await db.execute("DROP TABLE plain")
+        await db.close()
+
+    run(job())
+
+
 # ---- under traffic ---------------------------------------------------------------------------------------
 
 ACCOUNTS = 40

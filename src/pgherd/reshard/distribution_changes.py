@@ -24,9 +24,11 @@ from pgherd.reshard import records
 from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, pause_after
 from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
 from pgherd.reshard.model import Piece
-from pgherd.reshard.running import Run
+from pgherd.reshard.running import Run, no_point
 from pgherd.transaction.coordinator import Transaction
+from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
+from pgherd.transaction.two_phase import Protocol
 
 _BUSY = frozenset({"55P03", "57014", "40P01", "40001"})
 OUTER_LOCK_MS = 1000
@@ -108,7 +110,13 @@ async def carry_out(run: Run, step: str, body: Body) -> None:
 
 async def _attempt(run: Run, step: str, body: Body, gates: Gates) -> float:
     cluster = await run.places.refresh()
-    transaction = Transaction(run.places, run.places.groups, gates=gates)
+
+    async def on_step(when: str, protocol: Protocol) -> None:
+        await run.point(f"commit: {when} {protocol.phase.name.lower()}")
+
+    transaction = Transaction(
+        run.places, run.places.groups, gates=gates, on_step=nothing if run.point is no_point else on_step
+    )
     cut = Cut(run, transaction)
     try:
         change = await begin(cut, None, cluster, ("public",))
