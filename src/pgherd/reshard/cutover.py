@@ -252,7 +252,9 @@ class Attempt:
                 *(stream.passed(token) for stream in self.streams),
             )
             if self.hashed:
+                # a reader of the whole table in one group may be about to read a shard of another: first no such readers, then no readers at all
                 await self._each(self.inner, lambda group: self._close(group, deadline))
+                await self._each(self.cut.direction.source_groups, self._last)
             await self._each(self.inner, self._swap)
             await self.links[HOME].run(records.update(self.run.workflow.id, **self.cut.then))
 
@@ -276,12 +278,13 @@ class Attempt:
         return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {self._sources(group)} IN {mode} MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
 
     def _close(self, group: GroupId, deadline: float) -> str:
-        """Writers have gone; now readers wait as well."""
+        """Writers have gone; now readers of the whole table wait as well."""
+        del group
         left = max(int((deadline - time.monotonic()) * 1000), 1)
-        texts = [f"SET LOCAL lock_timeout = {left}", self._whole(), self._views()]
-        if names := self._sources(group):
-            texts.append(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
-        return "; ".join(texts)
+        return f"SET LOCAL lock_timeout = {left}; {self._whole()}; {self._views()}"
+
+    def _last(self, group: GroupId) -> str:
+        return f"LOCK TABLE {self._sources(group)} IN ACCESS EXCLUSIVE MODE"
 
     def _swap(self, group: GroupId) -> str:
         direction, keyspace = self.cut.direction, self.run.keyspace

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pgherd.catalog.ddl.change import HOME, Change, begin
@@ -59,18 +59,23 @@ class Cut:
     def budget_s(self) -> float:
         return self.run.workflow.limits.max_pause_ms / 1000 * (1 - COMMIT_PART)
 
-    async def fence(self, change: Change, group: GroupId, tables: list[str], before: str = "SELECT") -> None:
-        """Lock real tables in a group. From here on writers wait. `before` is run when writers have gone and readers have not: writers to a
-        hash shard lock the whole table after it, readers of the whole table lock the shards after that."""
+    async def fence(
+        self, change: Change, tables: Mapping[GroupId, list[str]], whole: Mapping[GroupId, str] | None = None
+    ) -> None:
+        """Lock real tables. From here on writers wait. In between, when writers have gone, the texts of `whole` run: writers to a hash shard
+        lock the whole table after it, readers of the whole table lock the shards after that, in other groups too."""
         await self.run.point("cutover: before the lock")
         self.began = self.began or time.monotonic()
         left = max(int((self.began + self.budget_s - time.monotonic()) * 500), 1)
-        link = await change.branch(group)
-        names = ", ".join(f"ONLY {name}" for name in tables)
-        await link.run(
-            f"SET LOCAL lock_timeout = {left}; LOCK TABLE {names} IN EXCLUSIVE MODE; {before};"
-            f" LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
-        )
+        for mode in ("EXCLUSIVE", "ACCESS EXCLUSIVE"):
+            for group, names in sorted(tables.items()):
+                lock = f"LOCK TABLE {', '.join(f'ONLY {name}' for name in names)} IN {mode} MODE"
+                await change.run(
+                    (group,),
+                    f"SET LOCAL lock_timeout = {left}; {lock}; SET LOCAL lock_timeout = {OUTER_LOCK_MS}",
+                )
+            if whole and mode == "EXCLUSIVE":
+                await change.run(whole, lambda group: f"SET LOCAL lock_timeout = {left}; {whole[group]}")
         await self.run.point("cutover: locked")
 
     def check(self) -> None:
@@ -205,7 +210,7 @@ async def adopt(run: Run, order: Order, side: str) -> None:
         sync = call("sync_table", order.both)
         await change.elsewhere(gone, text, *register, sync)
         await change.run_home(gone)
-        await cut.fence(change, HOME, [order.full_name])
+        await cut.fence(change, {HOME: [order.full_name]})
         await change.run_home(call("become_shard", order.both, str(shard)), text, *register)
         await change.run_home(call("join_global", literal(side), order.both, str(shard)), sync)
         await change.run_home(call("veil", order.both))
@@ -297,15 +302,11 @@ async def _rehome(
     whole = qualified(physical_schema("global", order.schema), order.name)
     view = qualified(physical_schema("here", order.schema), order.name)
     close = f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
-    holders = {piece.group for piece in have}
-    await change.run((group for group in cut.groups if group not in holders), close)
-    for group in sorted({piece.group for piece in have}):
-        mine = [
-            qualified(physical_schema(f"shard_{piece.id}", order.schema), order.name)
-            for piece in have
-            if piece.group == group
-        ]
-        await cut.fence(change, group, mine, close)
+    mine: dict[GroupId, list[str]] = {}
+    for piece in have:
+        name = qualified(physical_schema(f"shard_{piece.id}", order.schema), order.name)
+        mine.setdefault(piece.group, []).append(name)
+    await cut.fence(change, mine, dict.fromkeys(cut.groups, close))
     await change.everywhere(
         call("rehome", order.both, literal(target), f"{literal(json.dumps(numbers))}::jsonb")
     )
@@ -333,9 +334,8 @@ async def release(run: Run, order: Order) -> None:
         view = qualified(physical_schema("here", order.schema), order.name)
         await change.elsewhere(call("forget", order.both))
         close = f"LOCK TABLE ONLY {whole} IN ACCESS EXCLUSIVE MODE; DROP VIEW IF EXISTS {view} CASCADE"
-        await cut.fence(
-            change, HOME, [qualified(physical_schema(f"shard_{shard}", order.schema), order.name)], close
-        )
+        name = qualified(physical_schema(f"shard_{shard}", order.schema), order.name)
+        await cut.fence(change, {HOME: [name]}, {HOME: close})
         await change.run_home(
             call("become_single", order.both, str(shard), f"{literal(json.dumps(highest))}::jsonb")
         )
