@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pgherd.demo import watching
-from pgherd.demo.place import run_command
+from pgherd.demo.place import GROUPS, run_command
 from pgherd.demo.screen import duration
 from pgherd.demo.session import Session
 from pgherd.demo.traffic import CLIENT_WORKERS, CUT, GATEWAY_WORKERS, HOT_SHARE, Level, flowing, measured
@@ -19,9 +19,10 @@ MOVE_BEGINS_S, MOVE_ENDS_S = 45.0, 120.0
 LEVEL = 0.5  # of all statements is the most that a group has when the load is level (of three groups)
 
 # Before the story: load is reported at once, and nothing is changed yet. What is set here and below is taken back at the end.
-CALM = {"balancing": "off", "report": "1s", "half_life": "3s"}
-EAGER = {"round": "1s", "sustain_rounds": "2", "floor_load": "0.002", "keep_for": "0s", "balancing": "on"}
-LIMITS = {"cooldown": "1s", "stay": "2s", "shards_max": "3"}
+CALM = {"balancing": "off", "report": "1s", "half_life": "3s", "round": "1s"}
+EAGER = {"sustain_rounds": "2", "floor_load": "0.002", "keep_for": "0s", "balancing": "on"}
+# a load_max that eight customers cannot reach: on a slow machine both shards would be split for their load alone
+LIMITS = {"cooldown": "1s", "stay": "2s", "shards_max": "3", "load_max": "8"}
 
 
 async def calm(session: Session) -> None:
@@ -77,7 +78,8 @@ async def _split(scene: Scene) -> Level:
     session.screen.say(
         "The controller in the gateway sees that. By its own settings it would be in no hurry: it looks every ten seconds, waits "
         "until it has seen the same three times, lets a shard rest for minutes after a change, and leaves small clusters alone. "
-        "For this story it is told to be eager, and to make three shards at most:"
+        "For this story it was switched off and told to look every second, at load that is reported every second. Now it is told "
+        "to be eager, to make three shards at most, and to care for the balance of the groups alone:"
     )
     calls = [f"CALL pgherd.set_balancing('{name}', '{value}')" for name, value in EAGER.items()]
     calls += [f"CALL pgherd.set_keyspace('people', '{name}', '{value}')" for name, value in LIMITS.items()]
@@ -92,11 +94,11 @@ async def _split(scene: Scene) -> Level:
 
 async def _joined(scene: Scene) -> Level:
     session = scene.session
-    session.screen.chapter("A new server joins")
-    spare = await _spare(scene)
+    spare, old = await _spare(scene), len(await scene.groups()) > GROUPS
+    session.screen.chapter("The third group" if old else "A new group joins")
     if spare:
         session.screen.say(f"Group {spare[0]} is there from an earlier run, and has none of these rows yet.")
-    elif len(await scene.groups()) > 2:
+    elif old:
         session.screen.say("The third group is there from an earlier run, and the split has used it already.")
     else:
         session.screen.say("One more group, with all definitions and the price list, while everybody works:")
