@@ -252,7 +252,7 @@ def test_cancelled_and_undone_it_is_a_single_table_again(story: Story) -> None:
     story(job)
 
 
-@pytest.mark.parametrize("kind", ["distribute", "undistribute"])
+@pytest.mark.parametrize("kind", ["distribute", pytest.param("undistribute", marks=pytest.mark.slow)])
 def test_killed_and_taken_up(story: Story, kind: str) -> None:
     points = {
         "distribute": (
