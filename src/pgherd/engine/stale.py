@@ -28,7 +28,9 @@ def surely_stale(error: BaseException) -> bool:
     """Whether nothing but an old map can be the cause. Otherwise compare epochs: if equal, the error is the user's own."""
     if isinstance(error, StaleMap):
         return True
-    return isinstance(error, ServerError) and is_stale(error) and error.code not in ("23514", "42P10", "42809")
+    return (
+        isinstance(error, ServerError) and is_stale(error) and error.code not in ("23514", "42P10", "42809")
+    )
 
 
 def stale_code(code: str, message: str, schema: str = "") -> bool:
