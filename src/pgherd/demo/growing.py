@@ -136,7 +136,7 @@ def _compare(session: Session, levels: Sequence[tuple[str, Level]]) -> None:
     rows = [
         [
             f"group {group}",
-            *(f"{found.groups.get(group, 0.0) / (found.total or 1):.0%}" for _, found in levels),
+            *(f"{100 * found.groups.get(group, 0.0) / (found.total or 1):.0f} %" for _, found in levels),
         ]
         for group in groups
     ]
