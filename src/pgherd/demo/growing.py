@@ -10,7 +10,7 @@ from pgherd.demo.place import GROUPS, run_command
 from pgherd.demo.screen import duration
 from pgherd.demo.session import Session
 from pgherd.demo.traffic import CLIENT_WORKERS, CUT, GATEWAY_WORKERS, HOT_SHARE, Level, flowing, measured
-from pgherd.demo.watching import Scene
+from pgherd.demo.watching import SPAN_LOOKS, Scene
 from pgherd.errors import PgherdError
 
 MEASURE_S = 2.0
@@ -118,7 +118,8 @@ async def _spare(scene: Scene) -> Sequence[int]:
 
 
 async def _is_level(scene: Scene) -> bool:
-    return scene.idle and scene.now.highest <= LEVEL and not await _spare(scene)
+    seen = len(scene.looks) == SPAN_LOOKS and scene.now.total > 0
+    return seen and scene.idle and scene.now.highest <= LEVEL and not await _spare(scene)
 
 
 async def _show(scene: Scene) -> Level:
