@@ -75,3 +75,17 @@ def test_a_pinned_connection_in_a_transaction_is_not_used_beside_it(gateway: str
             await connection.close()
 
     asyncio.run(run())
+
+
+def test_portals_of_one_transaction_never_share_a_name(gateway: str, table: str) -> None:
+    """A row limit in a transaction leaves a portal on the server until the transaction ends."""
+
+    async def story() -> None:
+        connection = await asyncpg.connect(gateway, statement_cache_size=0)
+        async with connection.transaction(isolation="repeatable_read"):
+            for number in range(200):
+                sql = f"SELECT id + {number} FROM {table} WHERE id = $1"  # another text each time: none is known
+                assert await connection.fetchval(sql, 1 + number % 20) == 1 + number % 20 + number
+        await connection.close()
+
+    asyncio.run(story())

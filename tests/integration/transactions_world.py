@@ -57,7 +57,7 @@ async def get(tx: Transaction, group: GroupId, row: int = 1) -> int:
 Run = Callable[[Callable[[Here], Awaitable[None]]], None]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def three_groups(yard: Yard) -> Iterator[list[str]]:
     cluster = yard.cluster("transactions", embedded=True, groups=3, gateway=False)
     yield uris(cluster)

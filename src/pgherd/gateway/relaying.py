@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from pgherd.backend.connection import EXECUTE_ALL, SYNC, ServerLink
@@ -18,6 +19,10 @@ from pgherd.plan.plans import Plan
 if TYPE_CHECKING:
     from pgherd.gateway.session import ClientSession
     from pgherd.gateway.worker import Portal
+
+_NUMBERS = count(
+    1
+)  # of portals on servers: they stay until their transaction ends, so no name may come again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ class Relaying:
             name, parse = b"", wire.parse("", sql, oids)
         portal = ""
         if mode.limit and mode.portal is not None and self.session.tx is not None:
-            portal = f"pgherd_{id(mode.portal):x}"
+            portal = f"pgherd_{next(_NUMBERS)}"
             mode.portal.server = (link, portal)
         tail = params.bind_tail()
         names = portal.encode() + b"\0" + name + b"\0"

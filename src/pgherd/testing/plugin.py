@@ -12,13 +12,24 @@ from pgherd.deploy.server import Server
 from pgherd.testing import coverage
 from pgherd.testing.servers import Yard
 
+_YARD = pytest.StashKey[Yard]()
+
 
 @pytest.fixture(scope="session")
-def yard() -> Iterator[Yard]:
-    """The run's directory of servers: `yard.server("name")` starts another one."""
-    yard = Yard.open()
+def yard(request: pytest.FixtureRequest) -> Iterator[Yard]:
+    """The run's directory of servers: `yard.server("name")` starts another one, which ends with its test module."""
+    yard = request.config.stash[_YARD] = Yard.open()
     yield yard
     yard.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cleared(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test module its servers end, so that a long run does not drown in idle ones."""
+    yield
+    made = request.config.stash.get(_YARD, None)
+    if made is not None:
+        made.clear()
 
 
 @pytest.fixture(scope="session")

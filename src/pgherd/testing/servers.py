@@ -23,6 +23,7 @@ from pgherd.deploy.wish import Wish
 
 PORTS_FIRST = 21000  # below Linux's ephemeral ports (from 32768)
 MEMORY_BYTES_MIN = 6_000_000_000
+KEPT = frozenset({"plain", "embedded", "grouped", "replicated"})  # the fixtures for a whole run
 _PREFIX = "pgherd-test-"
 
 
@@ -170,6 +171,18 @@ class Yard:
             blank.create()
             self._template = blank
         return self._template.data
+
+    def clear(self) -> None:
+        """Stop and remove everything but what the fixtures for a whole run made: a test module is over."""
+        servers = [server for server in self.servers if server.directory.name not in KEPT]
+        clusters = [cluster for cluster in self.clusters if cluster.directory.name not in KEPT]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda server: server.stop(immediate=True), servers))
+            list(pool.map(LocalCluster.kill, clusters))
+        for made in (*servers, *clusters):
+            shutil.rmtree(made.directory, ignore_errors=True)
+        self.servers = [server for server in self.servers if server not in servers]
+        self.clusters = [cluster for cluster in self.clusters if cluster not in clusters]
 
     def close(self) -> None:
         """Stop all servers and remove the directory. Again is fine."""

@@ -197,7 +197,7 @@ class World:
 
     def pids(self, host: Host, part: str) -> list[int]:
         """The processes of a part of a node: postgres, patroni or supervisor."""
-        wanted = {"patroni": b"patroni_main", "supervisor": b"node\0--config"}
+        wanted = {"patroni": b"patroni_main", "supervisor": b"pgherd.deploy.supervise"}
         found: list[int] = []
         for pid in host.pids():
             try:
