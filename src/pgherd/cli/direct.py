@@ -14,8 +14,10 @@ CONNECT_S = 5.0
 class Direct:
     """A `transaction.perform.Lender` that opens a connection each time and closes it when it is given back."""
 
-    def __init__(self, nodes: Sequence[Node], password: str | None) -> None:
-        self._nodes = {node.group: node for node in nodes}
+    def __init__(self, primaries: Sequence[Node], password: str | None, others: Sequence[Node] = ()) -> None:
+        """`primaries`: one for each group; `others`: all nodes, or those besides."""
+        self._nodes = {node.group: node for node in primaries}
+        self._others = tuple(node for node in others if node.id != self._nodes[node.group].id)
         self._credentials = Credentials(user="postgres", password=password)
 
     @property
@@ -26,6 +28,14 @@ class Direct:
     async def lend(self, group: GroupId) -> Link:
         """A new connection. Raises GroupDown."""
         return await connect(self._nodes[group], self._credentials, timeout=CONNECT_S)
+
+    def standbys(self, group: GroupId) -> tuple[Node, ...]:
+        """The group's nodes besides its primary."""
+        return tuple(node for node in self._others if node.group == group)
+
+    async def dial(self, node: Node) -> ServerLink:
+        """A connection to just this node; the caller closes it. Raises GroupDown."""
+        return await connect(node, self._credentials, timeout=CONNECT_S)
 
     def give_back(self, link: Link, *, reusable: bool) -> None:
         """Close it."""

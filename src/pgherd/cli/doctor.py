@@ -27,18 +27,20 @@ def doctor(
     from pgherd.reshard import doctor as reshard
 
     local = cluster(state)
-    lender = Direct(local.nodes(local.existing()), local.password())
-    found = asyncio.run(reshard.examine(lender, lender.groups))
-    left = asyncio.run(reshard.repair(lender, found)) if repair else found
+    current = local.existing()
+    lender = Direct(local.nodes(current), local.password(), local.all_nodes(current))
+    found = asyncio.run(reshard.examine(lender, lender.groups, every=lender))
+    left = asyncio.run(reshard.repair(lender, found, every=lender)) if repair else found
     if json:
         print_json([asdict(finding) for finding in found])
     elif not found:
         output.print("Nothing is left behind, everything is in its place.", highlight=False)
     else:
-        shown = table("group", "what", "name", "repair", right=("group",))
+        shown = table("group", "what", "name", "node", "repair", right=("group",))
         for finding in found:
             can = "by hand" if finding.repair is None else "done" if repair else "pgherd doctor --repair"
-            shown.add_row(str(finding.group), finding.kind, finding.what, can)
+            node = "" if finding.node is None else f"{finding.node.host}:{finding.node.port}"
+            shown.add_row(str(finding.group), finding.kind, finding.what, node, can)
         output.print(shown)
     if left:
         raise typer.Exit(1)

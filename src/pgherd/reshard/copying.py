@@ -10,12 +10,14 @@ from pgherd.backend.connection import ServerLink
 from pgherd.catalog.text import literal
 from pgherd.engine.link import Link
 from pgherd.gateway import wire
+from pgherd.reshard import pace
 from pgherd.reshard.model import Direction, Piece, Route
-from pgherd.reshard.replication import create_slot, drop_slot, lsn_text
+from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, timeline_of
 from pgherd.reshard.running import Run
 from pgherd.reshard.tables import CopiedTable
 
 SLOT_S = 600.0
+REST_AFTER_S = 0.05
 
 
 async def copy(run: Run) -> None:
@@ -56,10 +58,21 @@ class Counter:
     def __init__(self, run: Run, total: int) -> None:
         self.run, self.total = run, total
         self.bytes = self.rows = 0
-        self.began = time.monotonic()
+        self.began = self._rested = time.monotonic()
+
+    async def rest(self) -> None:
+        """Slow down as the governor wants it; pieces are small, so a while of work is waited for first."""
+        spent = time.monotonic() - self._rested
+        if spent < REST_AFTER_S:
+            return
+        if (pause := pace.pause_s(self.run.speed, spent)) > 0:
+            await self.run.progress(speed=round(self.run.speed, 2))
+            await asyncio.sleep(pause)
+        self._rested = time.monotonic()
 
     async def add(self, size: int) -> None:
         self.bytes += size
+        await self.rest()
         spent = max(time.monotonic() - self.began, 0.001)
         rate = self.bytes / spent
         left = max(self.total - self.bytes, 0)
@@ -73,9 +86,9 @@ async def _route(run: Run, direction: Direction, route: Route, counter: Counter)
     target: ServerLink | None = None
     try:
         async with asyncio.timeout(SLOT_S):
-            lsn, snapshot = await create_slot(
-                keeper, direction.slot(route, run.places.cluster_id), failover=await outlives(run, route)
-            )
+            timeline = await timeline_of(keeper)
+            lsn, snapshot = await create_slot(keeper, direction.slot(route, run.places.cluster_id))
+        await run.made_on(direction.stream(route), timeline)
         await run.point("copy: slot made")
         target = await run.places.open(route.target)
         await target.do("SET session_replication_role = replica; SET application_name = 'pgherd workflow'")
@@ -91,14 +104,6 @@ async def _route(run: Run, direction: Direction, route: Route, counter: Counter)
         keeper.close()
         if target is not None:
             target.close()
-
-
-async def outlives(run: Run, route: Route) -> bool:
-    """Whether the slot is to survive a failover: a group with standbys, on PostgreSQL 17 or later."""
-    if len(run.places.map.groups[route.source].nodes) < 2:
-        return False
-    rows = await run.places.ask(route.source, "SELECT current_setting('server_version_num')::int >= 170000")
-    return rows[0][0] == "t"
 
 
 async def _table(

@@ -5,20 +5,25 @@ What belongs to a workflow that is under way is not looked at: it will take it a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from pgherd.backend.connection import ServerLink
 from pgherd.catalog import store
-from pgherd.catalog.model import ClusterMap, GroupId, physical_schema
+from pgherd.catalog.model import ClusterMap, GroupId, Node, physical_schema
 from pgherd.catalog.text import identifier, literal
 from pgherd.engine.link import Row
+from pgherd.errors import GroupDown
 from pgherd.reshard.model import UNFINISHED, slot_prefix
 from pgherd.transaction import recovery
 from pgherd.transaction.perform import Lender
 
 OLD_S = 10.0
+STANDBY_S = 5.0
 _SIDE = re.compile(r"[wb](\d+)(?:[sx]\d+)?(?:_.*)?$")
 
 
@@ -30,10 +35,19 @@ class Finding:
     kind: str
     what: str
     repair: str | None = None
+    node: Node | None = None  # a standby; None: the primary
 
 
-async def examine(lender: Lender, groups: Sequence[GroupId]) -> list[Finding]:
-    """Everything that is wrong on the groups' primaries. Raises GroupDown."""
+class EveryNode(Protocol):
+    """Connections to the groups' other nodes; the caller closes them."""
+
+    def standbys(self, group: GroupId) -> tuple[Node, ...]: ...
+
+    async def dial(self, node: Node) -> ServerLink: ...
+
+
+async def examine(lender: Lender, groups: Sequence[GroupId], every: EveryNode | None = None) -> list[Finding]:
+    """Everything that is wrong on the groups' primaries, and (with `every`) what they left on standbys. Raises GroupDown."""
     home = GroupId(0)
     cluster = store.parse_map((await recovery.ask(lender, home, "SELECT pgherd.map()"))[0][0] or "{}")
     states = ", ".join(map(literal, UNFINISHED))
@@ -46,20 +60,55 @@ async def examine(lender: Lender, groups: Sequence[GroupId]) -> list[Finding]:
         found += _left(group, rows, busy, prefix)
         found += await _out_of_place(lender, group, cluster, moving=bool(busy))
         found += await _map_differs(lender, group, cluster)
+        if every is not None:
+            for node in every.standbys(group):
+                found += await _on_standby(every, node, busy, prefix)
     for item in await recovery.in_doubt(lender, groups):
         if item.age_s > OLD_S:
             found.append(Finding(group=item.group, kind="transaction in doubt", what=item.id))
     return found
 
 
-async def repair(lender: Lender, findings: Sequence[Finding]) -> list[Finding]:
+async def _on_standby(every: EveryNode, node: Node, busy: set[int], prefix: str) -> list[Finding]:
+    """Slots of a primary that became a standby: they hold back its log. One that is kept in step with the primary's is no concern."""
+    try:
+        link = await every.dial(node)
+    except GroupDown as error:
+        return [Finding(group=node.group, kind="node", what=error.message, node=node)]
+    try:
+        async with asyncio.timeout(STANDBY_S):
+            rows = await link.run(_STRAY.format(prefix=literal(prefix)))
+    except TimeoutError:
+        return [
+            Finding(group=node.group, kind="node", what=f"{node.host}:{node.port} does not answer", node=node)
+        ]
+    finally:
+        link.close()
+    return [replace(finding, node=node) for finding in _left(node.group, rows, busy, prefix)]
+
+
+_STRAY = """
+SELECT 'replication slot', slot_name::text, coalesce(active_pid::text, '') FROM pg_replication_slots s
+WHERE database = current_database() AND starts_with(slot_name, {prefix}) AND NOT coalesce((to_jsonb(s)->>'synced')::boolean, false) ORDER BY 2
+"""
+
+
+async def repair(
+    lender: Lender, findings: Sequence[Finding], every: EveryNode | None = None
+) -> list[Finding]:
     """Put right what can be put right; answers what is left for a person."""
     left: list[Finding] = []
     groups = sorted({finding.group for finding in findings})
     if any(finding.kind == "transaction in doubt" for finding in findings):
         await recovery.recover(lender, groups)
     for finding in findings:
-        if finding.repair is not None:
+        if finding.repair is not None and finding.node is not None and every is not None:
+            link = await every.dial(finding.node)
+            try:
+                await link.run(finding.repair)
+            finally:
+                link.close()
+        elif finding.repair is not None:
             await recovery.ask(lender, finding.group, finding.repair)
         elif finding.kind != "transaction in doubt":
             left.append(finding)

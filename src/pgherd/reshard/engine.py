@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from pgherd.engine.link import Link
@@ -15,7 +16,8 @@ from pgherd.reshard.model import Workflow
 from pgherd.reshard.phases import CUTOVER, PHASES, reached
 from pgherd.reshard.places import Places
 from pgherd.reshard.running import HOME, Point, Run, Stopped, TooHeavy, no_point
-from pgherd.reshard.steps import STEPS, clean, cut_back, finish_tables
+from pgherd.reshard.steps import STEPS, clean, cut_back, finish_tables, let_go
+from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import Different
 from pgherd.transaction import recovery
 from pgherd.transaction.perform import is_lost
@@ -70,6 +72,17 @@ class Engine:
 
     async def _advance(self, workflow: Workflow) -> None:
         """One workflow until its end, a pause, or an error that time may heal."""
+        try:
+            await self._advance_once(workflow)
+        except (
+            PgherdError,
+            OSError,
+            TimeoutError,
+        ) as error:  # while it was taken back: a group that fails over
+            log.info("workflow %s: %s: %s", workflow.id, type(error).__name__, error)
+            await asyncio.sleep(1.0)
+
+    async def _advance_once(self, workflow: Workflow) -> None:
         run = Run(self.places, workflow, self.point)
         if workflow.kind in distribution.KINDS:
             await distribution.ride(run)
@@ -81,6 +94,12 @@ class Engine:
         except Changed as error:
             log.info("workflow %s: %s", workflow.id, error)
             await self._undone(run, "waiting", error)
+        except SourceReplaced as error:
+            log.info("workflow %s: %s", workflow.id, error)
+            if run.workflow.state == "kept" or reached(run.workflow.step) > CUTOVER:
+                await let_go(run, error)
+            else:
+                await self._undone(run, "waiting", error)
         except (PgherdError, OSError, TimeoutError) as error:
             log.info("workflow %s: %s: %s", workflow.id, type(error).__name__, error)
             await self._failed(run, error)
@@ -111,7 +130,7 @@ class Engine:
 
     async def _steps(self, run: Run) -> None:
         if run.workflow.going == "cancel":
-            await self._undone(run, "cancelled", None)
+            await self._undone(run, run.workflow.memory.get("then", "cancelled"), None)
             return
         if run.workflow.going == "undo":
             await finish_tables(run, run.workflow.back)
@@ -148,12 +167,16 @@ class Engine:
         """Take everything away that was made before the cutover. `state` afterwards: cancelled, failed, or waiting to begin anew."""
         told = records.told(error) if error is not None else {}
         await run.stop_streams()
-        await run.note(going="cancel", phase="taking everything back", progress={}, **told)
+        memory = {
+            **run.workflow.memory,
+            "then": state,
+        }  # for whoever goes on with it after a kill or a lost group
+        await run.note(going="cancel", phase="taking everything back", progress={}, memory=memory, **told)
         for step in reversed(STEPS[: CUTOVER + 1]):
             await step.undo(run)
             await self.point(f"{step.name}: undone")
         again: dict[str, Any] = (
-            {"going": "forward", "memory": run.workflow.memory} if state == "waiting" else {}
+            {"going": "forward", "memory": _anew(run.workflow.memory)} if state == "waiting" else {}
         )
         await run.note(state=state, step="", phase="", **again)
 
@@ -179,6 +202,11 @@ class Engine:
         except (PgherdError, OSError, TimeoutError):
             log.info("workflow %s: group 0 does not answer", run.workflow.id)
         await asyncio.sleep(min(AGAIN_MAX_S, 1.0))
+
+
+def _anew(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """What a workflow that begins anew remembers."""
+    return {name: value for name, value in memory.items() if name not in ("then", "timelines")}
 
 
 async def _locked(link: Link) -> bool:

@@ -77,18 +77,49 @@ class Places:
                 failure = error
                 continue
             try:
-                if (await link.run("SELECT pg_catalog.pg_is_in_recovery()"))[0][0] == "f":
-                    await link.do(TEXTS)
-                    self.last[group] = node
-                    return link
+                async with asyncio.timeout(CONNECT_S):
+                    if await self._leads(link, group):
+                        await link.do(TEXTS)
+                        self._found(group, node)
+                        return link
                 failure = GroupDown(f"group {group} has no primary just now")
-            except PgherdError as error:
-                failure = error
+            except (PgherdError, TimeoutError) as error:
+                failure = (
+                    error
+                    if isinstance(error, PgherdError)
+                    else GroupDown(f"group {group} does not answer at {node.host}:{node.port}")
+                )
             except BaseException:  # whoever wanted it was cancelled
                 link.close()
                 raise
             link.close()
         raise failure
+
+    async def _leads(self, link: ServerLink, group: GroupId) -> bool:
+        """Whether the node takes writes, and nobody can have taken its place: in a managed group it holds a lease."""
+        rows = await link.run("SELECT pg_catalog.pg_is_in_recovery(), pgherd.lease_ms()")
+        recovering, lease_ms = rows[0]
+        managed = self.cluster is not None and group in self.cluster.groups and self.map.groups[group].managed
+        if recovering != "f":
+            return False
+        return not managed if lease_ms is None else int(lease_ms) > 0
+
+    def _found(self, group: GroupId, node: Node) -> None:
+        """The primary is `node`: connections to another one that led before are of no use."""
+        last = self.last.get(group)
+        if last is not None and last.id != node.id:
+            for link in self._idle.pop(group, []):
+                link.close()
+        self.last[group] = node
+
+    def standbys(self, group: GroupId) -> tuple[Node, ...]:
+        """The group's other nodes, as far as the primary is known."""
+        last = self.last.get(group)
+        return tuple(node for node in self.nodes(group) if last is not None and node.id != last.id)
+
+    async def dial(self, node: Node) -> ServerLink:
+        """A connection to just this node, whatever it is; the caller closes it. Raises GroupDown."""
+        return await connect(node, self.credentials, timeout=CONNECT_S, **self.dialling)
 
     # ---- the Lender --------------------------------------------------------------------------------------
 

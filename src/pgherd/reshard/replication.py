@@ -98,19 +98,45 @@ def confirm(link: ServerLink, lsn: int) -> None:
     link.write(wire.copy_data(_status(b"r", lsn, lsn, lsn, now, 0)))
 
 
-async def create_slot(
-    link: ServerLink, slot: str, *, temporary: bool = False, failover: bool = False
-) -> tuple[int, str]:
+async def create_slot(link: ServerLink, slot: str, *, temporary: bool = False) -> tuple[int, str]:
     """Make a slot; answers its consistent point and the name of its snapshot, which lives while nothing else runs on `link`."""
-    options = "SNAPSHOT 'export'" + (", FAILOVER true" if failover else "")
     rows = await link.run(
-        f'CREATE_REPLICATION_SLOT "{slot}" {"TEMPORARY " if temporary else ""}LOGICAL pgoutput ({options})'
+        f"CREATE_REPLICATION_SLOT \"{slot}\" {'TEMPORARY ' if temporary else ''}LOGICAL pgoutput (SNAPSHOT 'export')"
     )
     return lsn_of(rows[0][1] or "0/0"), rows[0][2] or ""
 
 
+async def timeline_of(link: ServerLink) -> int:
+    """The timeline of a replication connection's server: it grows with each failover."""
+    return int((await link.run("IDENTIFY_SYSTEM"))[0][1] or 0)
+
+
+async def drop_stray_slot(places: Places, group: GroupId, slot: str) -> None:
+    """Drop a slot on the group's standbys: a primary that became one has it still. A node that does not answer is left to `pgherd doctor`."""
+    for node in places.standbys(group):
+        try:
+            link = await places.dial(node)
+        except PgherdError:
+            continue
+        try:
+            async with asyncio.timeout(5.0):
+                await link.run(
+                    f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots s WHERE slot_name = '{slot}'"
+                    " AND NOT active AND NOT coalesce((to_jsonb(s)->>'synced')::boolean, false)"
+                )
+        except (PgherdError, OSError, TimeoutError):
+            continue
+        finally:
+            link.close()
+
+
 async def drop_slot(places: Places, group: GroupId, slot: str) -> None:
-    """Drop a slot if it is there; whoever reads it is told to leave."""
+    """Drop a slot if it is there, on the primary and on standbys that were one; whoever reads it is told to leave."""
+    await _drop_on_primary(places, group, slot)
+    await drop_stray_slot(places, group, slot)
+
+
+async def _drop_on_primary(places: Places, group: GroupId, slot: str) -> None:
     for _ in range(50):
         rows: list[Any] = await places.ask(
             group, f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'"

@@ -44,6 +44,7 @@ class Run:
         self.streams: dict[str, list[tuple[Stream, asyncio.Task[None]]]] = {}
         self._progress: dict[str, Any] = {}
         self._told = 0.0
+        self.speed = 1.0  # the part of full speed that a copy may take now; the governor sets it
 
     async def look(self) -> None:
         """Learn what the tables look like now."""
@@ -61,6 +62,11 @@ class Run:
     async def remember(self, **values: Any) -> None:
         """Add to the workflow's memory."""
         await self.note(memory={**self.workflow.memory, **values})
+
+    async def made_on(self, stream: str, timeline: int) -> None:
+        """Remember the source's timeline when a stream's slot was made: on another one it is of no use."""
+        known = self.workflow.memory.get("timelines", {})
+        await self.remember(timelines={**known, stream: timeline})
 
     async def progress(self, *, now: bool = False, **values: Any) -> None:
         """Say how far it is, at most once a second. Raises Stopped if it is wanted otherwise."""
@@ -98,6 +104,7 @@ class Run:
             name=direction.stream(route),
             slot=direction.slot(route, self.places.cluster_id),
             publication=direction.side,
+            timeline=self.workflow.memory.get("timelines", {}).get(direction.stream(route)),
             source=route.source,
             target=route.target,
             elsewhere=len(direction.target_groups) > 1,

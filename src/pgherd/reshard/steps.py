@@ -18,8 +18,9 @@ from pgherd.reshard import copying
 from pgherd.reshard.cutover import Cut, change_map, cut_over
 from pgherd.reshard.model import Direction, pieces_text
 from pgherd.reshard.preflight import preflight
-from pgherd.reshard.replication import create_slot, drop_slot, lsn_text
+from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, timeline_of
 from pgherd.reshard.running import HOME, Run
+from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import verify
 from pgherd.transaction.perform import is_lost
 
@@ -161,9 +162,11 @@ async def _prepare_back(run: Run) -> None:
         keeper = await run.places.open(route.source, replication=True)
         try:
             async with asyncio.timeout(copying.SLOT_S):
-                lsn, _ = await create_slot(keeper, slot, failover=await copying.outlives(run, route))
+                timeline = await timeline_of(keeper)
+                lsn, _ = await create_slot(keeper, slot)
         finally:
             keeper.close()
+        await run.made_on(back.stream(route), timeline)
         await run.point("prepare_back: slot made")
         await run.places.ask(
             route.target,
@@ -196,7 +199,23 @@ async def _withdraw(run: Run) -> None:
         await change_map(run, f"DELETE FROM pgherd.moving WHERE workflow = {run.workflow.id}")
 
 
+async def _way_back_is_there(run: Run) -> bool:
+    """Whether the slots for the way back are where they were made: a failover of a target loses them."""
+    back, known = run.workflow.back, run.workflow.memory.get("timelines", {})
+    for route in back.routes:
+        slot = literal(back.slot(route, run.places.cluster_id))
+        rows = await run.places.ask(
+            route.source,
+            f"SELECT pgherd.timeline() FROM pg_replication_slots WHERE slot_name = {slot}",
+        )
+        if not rows or int(rows[0][0] or 0) != known.get(back.stream(route)):
+            return False
+    return True
+
+
 async def _cut(run: Run) -> None:
+    if not await _way_back_is_there(run):
+        await _prepare_back(run)
     workflow = run.workflow
     await cut_over(
         run,
@@ -213,10 +232,10 @@ async def _keep(run: Run) -> None:
     await finish_tables(run, workflow.forward)
     try:
         await _follow(run)
-    except (Refused, ServerError) as error:
+    except (Refused, SourceReplaced, ServerError) as error:
         if is_lost(error):
             raise
-        await _let_go(run, error)
+        await let_go(run, error)
 
 
 async def _follow(run: Run) -> None:
@@ -232,8 +251,10 @@ async def _follow(run: Run) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _let_go(run: Run, error: PgherdError) -> None:
-    """The old tables cannot follow any more (the tables were changed): from now on nothing can be undone."""
+async def let_go(run: Run, error: PgherdError) -> None:
+    """The old tables cannot follow any more (tables or the primary changed): from now on nothing can be undone."""
+    await run.stop_streams()
+    await _withdraw(run)
     await run.note(
         memory={**run.workflow.memory, "lost": True},
         error=f"the old copy cannot be kept in step any more: {error.message}",

@@ -20,7 +20,7 @@ from pgherd.errors import GroupDown, PgherdError, Refused, ServerError
 from pgherd.reshard import pgoutput
 from pgherd.reshard.applying import Applier, Target
 from pgherd.reshard.places import Places
-from pgherd.reshard.replication import Streaming, confirm, start
+from pgherd.reshard.replication import Streaming, confirm, start, timeline_of
 from pgherd.reshard.tables import CopiedTable
 from pgherd.transaction.perform import is_lost
 
@@ -42,6 +42,14 @@ class Course:
     tables: Mapping[tuple[str, str], tuple[CopiedTable, str]]
     conditions: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     elsewhere: bool = False
+    timeline: int | None = None  # of the source when the slot was made; None: not known
+
+
+class SourceReplaced(PgherdError):
+    """The source's primary is another one than the slot was made on. What the stream has read may never have reached the new one."""
+
+    sqlstate = "55006"
+    hint = "Before the cutover the copy is made again; after it the workflow cannot be undone any more."
 
 
 class Stream:
@@ -126,6 +134,7 @@ class Stream:
         source: ServerLink | None = None
         try:
             source = await self.places.open(self.course.source, replication=True)
+            await self._same_source(source)
             applier, self.applied = await Applier.begin(target, self.course.name)
             await source.do("SET synchronous_commit = local; SET wal_sender_timeout = '30s'")
             unit = await start(source, self.course.slot, self.course.publication, self.applied)
@@ -136,6 +145,14 @@ class Stream:
             target.close()
             if source is not None:
                 source.close()
+
+    async def _same_source(self, source: ServerLink) -> None:
+        """Positions of another timeline mean nothing here, and its slot is gone, or may have been read beyond what the new primary has."""
+        expected = self.course.timeline
+        if expected is not None and (found := await timeline_of(source)) != expected:
+            raise SourceReplaced(
+                f"group {self.course.source} has a new primary since the copy began (timeline {found}, was {expected})"
+            )
 
     async def _read(self, source: ServerLink, unit: Streaming, applier: Applier) -> None:
         confirmed = 0.0
@@ -241,7 +258,7 @@ class Stream:
 
 def _passing(error: BaseException) -> bool:
     """Whether to try again: the connection was lost, or the slot is still held by a connection that has just been lost."""
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | SourceReplaced):
         return False
     if isinstance(error, ServerError):
         return is_lost(error) or error.code in ("55006", "40001", "40P01", "53300", "57014")

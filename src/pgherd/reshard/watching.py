@@ -17,7 +17,7 @@ _CONTROLLED = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted A
 
 _ROW = (
     "SELECT state, going, phase, progress, error, hint, pause_ms, to_char(kept_until, 'HH24:MI:SS TZ'), step,"
-    " extract(epoch FROM clock_timestamp() - updated_at) FROM pgherd.workflows WHERE id = {number}"
+    " extract(epoch FROM clock_timestamp() - updated_at), wanted FROM pgherd.workflows WHERE id = {number}"
 )
 
 
@@ -26,11 +26,12 @@ async def watch(session: Asking, number: int, *, until: tuple[str, ...] = ("kept
     said = ""
     while True:
         rows = await session.ask(_ROW.format(number=number))
-        state, going, phase, progress, error, hint, pause_ms, kept, _, still = rows[0]
+        state, going, phase, progress, error, hint, pause_ms, kept, _, still, wanted = rows[0]
         if state in until:
             _tell_end(session, number, state or "", pause_ms, kept)
             return
-        if state in ("failed", "cancelled", "undone", "done", "paused"):
+        resting = state == "paused" and wanted == "pause"  # else it was asked to go on, and is about to
+        if resting or state in ("failed", "cancelled", "undone", "done"):
             raise WorkflowFailed(
                 f"workflow {number} is {state}" + (f": {error}" if error else ""),
                 hint=hint
