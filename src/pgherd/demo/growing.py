@@ -101,9 +101,14 @@ async def _joined(scene: Scene) -> Level:
     elif old:
         session.screen.say("The third group is there from an earlier run, and the split has used it already.")
     else:
-        session.screen.say("One more group, with all definitions and the price list, while everybody works:")
+        session.screen.say(
+            "One more group, with all definitions and the price list, while everybody works; only the controller rests meanwhile:"
+        )
+        await session.define("CALL pgherd.set_balancing('balancing', 'off')")
+        await watching.until(scene, "come to rest", _rests, begins_s=SPLIT_BEGINS_S, ends_s=MOVE_ENDS_S)
         seconds = await run_command(session.place, session.screen, "add-group")
         session.screen.note(f"done in {duration(seconds)}")
+        await session.define("CALL pgherd.set_balancing('balancing', 'on')")
         session.screen.say("It is empty. The controller sees that, too:")
     await watching.until(
         scene, "move a shard to the new group", _is_level, begins_s=MOVE_BEGINS_S, ends_s=MOVE_ENDS_S
@@ -115,6 +120,11 @@ async def _spare(scene: Scene) -> Sequence[int]:
     """Groups that hold no people."""
     pieces, groups = await scene.placement()
     return [group for group in groups if group not in {piece.group for piece in pieces}]
+
+
+async def _rests(scene: Scene) -> bool:
+    """Whether nothing runs, and nothing that was decided before it was switched off begins any more."""
+    return scene.idle and len(scene.looks) == SPAN_LOOKS
 
 
 async def _is_level(scene: Scene) -> bool:
