@@ -1,0 +1,254 @@
+"""Shards move between replicated groups whose primaries die, or hand over, in the middle of it: all rows are there once, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgherd.backend.connection import Credentials, ServerLink
+from pgherd.catalog.model import GroupId
+from pgherd.deploy.local import LocalCluster
+from pgherd.deploy.switchover import switchover
+from pgherd.errors import PgherdError
+from pgherd.reshard import doctor
+from pgherd.reshard.engine import Engine
+from pgherd.reshard.places import Places
+from pgherd.testing import nodes
+from pgherd.testing.nodes import NodeFaults
+
+pytestmark = pytest.mark.timeout(180)
+NAME = "mover of a test"
+GROUP = 1  # whose primary goes away; group 0 is the other side of each move
+UNSURE = ("08007", "40001")  # what a client may be told of a statement that a crash met
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def herd(replicated_cluster: LocalCluster) -> LocalCluster:
+    return replicated_cluster
+
+
+@pytest.fixture(scope="module")
+def dsn(herd: LocalCluster) -> Iterator[str]:
+    nodes.wait_healthy(herd)
+    uri = herd.dsn(herd.up())
+    with psycopg.connect(uri, autocommit=True) as db:
+        db.execute("CREATE TABLE lasting (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id)")
+        db.execute("INSERT INTO lasting SELECT -n, repeat('x', 100) FROM generate_series(1, 500) n")
+    yield uri
+    nodes.wait_healthy(herd)
+
+
+@dataclass(slots=True)
+class Writer:
+    """Inserts one row after the other through the gateway. `unsure`: those whose answer was lost."""
+
+    dsn: str
+    acknowledged: set[int] = field(default_factory=set[int])
+    unsure: set[int] = field(default_factory=set[int])
+    wrong: list[str] = field(default_factory=list[str])
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as db:
+            while not self.stop.is_set():
+                number = next(_NUMBERS)
+                try:
+                    db.execute("INSERT INTO lasting VALUES (%s, 'y')", (number,))
+                    self.acknowledged.add(number)
+                except psycopg.Error as error:
+                    self.unsure.add(number)
+                    if error.sqlstate not in UNSURE:
+                        self.wrong.append(f"{error.sqlstate}: {error}")
+                time.sleep(0.01)
+
+
+@contextmanager
+def writing(dsn: str) -> Generator[Writer]:
+    """A writer all the while; at the end each acknowledged row is there, and nothing else but the unsure ones."""
+    with psycopg.connect(dsn, autocommit=True) as db:
+        before = {row[0] for row in db.execute("SELECT id FROM lasting").fetchall()}
+    writer = Writer(dsn)
+    thread = threading.Thread(target=writer.run, daemon=True)
+    thread.start()
+    try:
+        yield writer
+    finally:
+        writer.stop.set()
+        thread.join(40)
+    assert not thread.is_alive(), "the writer hangs"
+    with psycopg.connect(dsn, autocommit=True) as db:
+        rows = [row[0] for row in db.execute("SELECT id FROM lasting").fetchall()]
+    have = set(rows)
+    assert len(rows) == len(have)
+    assert before | writer.acknowledged <= have <= before | writer.acknowledged | writer.unsure
+    assert writer.acknowledged
+    assert writer.wrong == []
+
+
+def shard(dsn: str) -> tuple[int, int]:
+    """The table's only shard, and its group."""
+    with psycopg.connect(dsn, autocommit=True) as db:
+        found = db.execute(
+            "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t ON t.keyspace = s.keyspace WHERE t.name = 'lasting'"
+        ).fetchone()
+    assert found is not None
+    return found
+
+
+def brought(dsn: str, group: int) -> int:
+    """The shard, moved to a group at once if it is elsewhere."""
+    number, now = shard(dsn)
+    if now != group:
+        with psycopg.connect(dsn, autocommit=True) as db:
+            db.execute(f"CALL pgherd.move({number}, {group}, offline => true)")  # type: ignore[arg-type]
+    return number
+
+
+_HOLDER = f"""
+SELECT a.application_name, CASE WHEN a.application_name <> '{NAME}' THEN a.pid END FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.classid = {0x7069_0001} AND l.granted
+"""
+
+
+class Named(Places):
+    """Connections by whose name the lock's holder is known."""
+
+    async def open(self, group: GroupId, *, replication: bool = False) -> ServerLink:
+        link = await super().open(group, replication=replication)
+        await link.do(f"SET application_name = '{NAME}'")
+        return link
+
+
+class Mover:
+    """Carries workflows out in this process. `act` is called once, when the first one comes to the place `at`."""
+
+    def __init__(self, herd: LocalCluster, at: str, act: Callable[[], Any]) -> None:
+        found = [node for node in herd.all_nodes(herd.existing()) if node.group == 0]
+        self.places = Named(found, Credentials(user="postgres", password=herd.password()))
+        self.at, self.act, self.came = at, act, False
+
+    async def point(self, name: str) -> None:
+        if name == self.at and not self.came:
+            self.came = True
+            result = self.act()
+            if result is not None:
+                await result
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await Engine(self.places, point=self.point).run()
+            except (PgherdError, OSError):
+                await asyncio.sleep(0.2)
+
+    async def moved(self, dsn: str, number: int, target: int, keep: str) -> dict[str, Any]:
+        """The workflow's row, when it is over."""
+        await self.places.refresh()
+        running = asyncio.create_task(self.run())
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:
+            try:
+                await self._has_lock()
+                text = f"CALL pgherd.move({number}, {target}, offline => false, wait => false, keep_for => '{keep}', max_pause => '2 s')"
+                await db.execute(text)  # type: ignore[arg-type]
+                async with asyncio.timeout(75):
+                    return await self._ended()
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                self.places.close()
+
+    async def _has_lock(self) -> None:
+        """The gateway's own process of workflows, if it runs still, has to wait behind us."""
+        async with asyncio.timeout(20):
+            while (found := await self.places.ask(GroupId(0), _HOLDER)) != [(NAME, None)]:
+                if found and found[0][0] != NAME:
+                    await self.places.ask(GroupId(0), f"SELECT pg_terminate_backend({found[0][1]})")
+                await asyncio.sleep(0.05)
+
+    async def _ended(self) -> dict[str, Any]:
+        while True:
+            try:
+                rows = await self.places.ask(
+                    GroupId(0), "SELECT id, state, error FROM pgherd.workflows ORDER BY id DESC LIMIT 1"
+                )
+            except PgherdError:
+                rows = []
+            if rows and rows[0][1] not in ("waiting", "running", "paused", "kept"):
+                return dict(zip(("id", "state", "error"), rows[0], strict=True))
+            await asyncio.sleep(0.1)
+
+
+def sound(herd: LocalCluster) -> None:
+    """The doctor finds nothing, on primaries and standbys."""
+    nodes.wait_healthy(herd)
+
+    async def look() -> list[doctor.Finding]:
+        places = Mover(herd, "", lambda: None).places
+        try:
+            await places.refresh()
+            return await doctor.examine(places, places.groups, every=places)
+        finally:
+            places.close()
+
+    assert asyncio.run(look()) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "at"),
+    [
+        ("source", "copy: table copied"),
+        ("source", "catch_up: done"),
+        ("source", "cutover: locked"),
+        ("target", "copy: table copied"),
+        ("target", "cutover: locked"),
+    ],
+)
+def test_a_primary_dies_in_the_middle(herd: LocalCluster, dsn: str, side: str, at: str) -> None:
+    nodes.wait_healthy(herd)
+    source, target = (GROUP, 0) if side == "source" else (0, GROUP)
+    number = brought(dsn, source)
+    victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+    with writing(dsn):
+        mover = Mover(herd, at, lambda: victim.kill("postgres"))
+        ended = asyncio.run(mover.moved(dsn, number, target, "0s"))
+    assert mover.came
+    assert ended["state"] == "done", ended
+    assert shard(dsn)[1] == target
+    sound(herd)
+
+
+def test_the_way_back_ends_with_a_failover_and_says_so(herd: LocalCluster, dsn: str) -> None:
+    nodes.wait_healthy(herd)
+    number = brought(dsn, 0)
+    victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+    with writing(dsn):
+        mover = Mover(herd, "keep: adopted", lambda: victim.kill("postgres"))
+        ended = asyncio.run(mover.moved(dsn, number, GROUP, "1 hour"))
+    assert mover.came
+    assert ended["state"] == "done", ended
+    assert "new primary" in ended["error"]
+    assert shard(dsn)[1] == GROUP
+    sound(herd)
+
+
+def test_a_switchover_in_the_middle_is_no_error_to_anybody(herd: LocalCluster, dsn: str) -> None:
+    nodes.wait_healthy(herd)
+    number = brought(dsn, GROUP)
+    config = NodeFaults(herd, nodes.primary(herd, GROUP)).process.config
+    with writing(dsn) as writer:
+        mover = Mover(herd, "index: done", lambda: switchover(config, GROUP, None, lambda _: None))
+        ended = asyncio.run(mover.moved(dsn, number, 0, "0s"))
+    assert mover.came
+    assert ended["state"] == "done", ended
+    assert writer.unsure == set()
+    sound(herd)
