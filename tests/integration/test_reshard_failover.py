@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,8 @@ import psycopg
 import pytest
 
 from pgherd.backend.connection import Credentials, ServerLink
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, Node
+from pgherd.cli import app
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.switchover import switchover
 from pgherd.errors import PgherdError
@@ -252,3 +254,56 @@ def test_a_switchover_in_the_middle_is_no_error_to_anybody(herd: LocalCluster, d
     assert ended["state"] == "done", ended
     assert writer.unsure == set()
     sound(herd)
+
+
+def test_the_group_that_records_workflows_fails_over(herd: LocalCluster, dsn: str) -> None:
+    nodes.wait_healthy(herd)
+    number = brought(dsn, 0)
+    victim = NodeFaults(herd, nodes.primary(herd, 0))
+    with writing(dsn):
+        mover = Mover(herd, "copy: table copied", lambda: victim.kill("postgres"))
+        ended = asyncio.run(mover.moved(dsn, number, GROUP, "0s"))
+    assert mover.came
+    assert ended["state"] == "done", ended
+    assert shard(dsn)[1] == GROUP
+    sound(herd)
+
+
+def test_the_doctor_drops_slots_of_standbys(herd: LocalCluster, dsn: str) -> None:
+    nodes.wait_healthy(herd)
+    current = herd.existing()
+    name = nodes.standby(herd, GROUP)
+    (standby,) = (node for node in herd.all_nodes(current) if node.id == current.node(name).id)
+    with psycopg.connect(dsn, autocommit=True) as db:
+        row = db.execute("SELECT id FROM pgherd.cluster").fetchone()
+    assert row is not None
+    slot = f"pgherd_{str(row[0]).replace('-', '')[:10]}_w999999_1_0"
+    planting = threading.Thread(target=_make_slot, args=(standby, slot))
+    planting.start()
+    leader = next(node for node in herd.nodes(current) if node.group == GROUP)
+    while planting.is_alive():  # a standby's slot begins where the primary says which transactions run
+        with _on(leader) as db:
+            db.execute("SELECT pg_log_standby_snapshot()")
+        planting.join(0.1)
+    code, said = _doctor(herd)
+    assert (code, slot in said, str(standby.port) in said) == (1, True, True), said
+    assert _doctor(herd, "--repair")[0] == 0
+    assert _doctor(herd)[0] == 0
+
+
+def _on(node: Node) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(
+        host=node.host, port=node.port, dbname=node.database, user="postgres", autocommit=True
+    )
+
+
+def _make_slot(node: Node, slot: str) -> None:
+    with _on(node) as db:
+        db.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+
+
+def _doctor(herd: LocalCluster, *words: str) -> tuple[int, str]:
+    """Exit code and output of the command."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = app.run(["doctor", *words, "--json", "--state", str(herd.directory)])
+    return code, out.getvalue() + err.getvalue()
