@@ -11,6 +11,9 @@ from reshard_world import World
 from pgherd.catalog.model import GroupId, Node
 from pgherd.deploy import catalog
 from pgherd.deploy.server import Server
+from pgherd.reshard import governor
+from pgherd.reshard.pace import Load
+from pgherd.reshard.running import Run
 from pgherd.testing.servers import Yard
 
 POINTS = (
@@ -149,6 +152,33 @@ def test_a_definition_after_the_cutover_ends_the_way_back(yard: Yard, server: Se
                 await world.one(0, f"SELECT error FROM pgherd.workflows WHERE id = {number}") or ""
             )
             assert await world.one(target, "SELECT count(*) FROM here.users WHERE more = 2") == "100"
+            await world.sound()
+
+    asyncio.run(story(yard.groups(server, 3)))
+
+
+def test_a_copy_slows_down_while_sessions_wait(
+    yard: Yard, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is seen of the servers is put in place of a load that would hinder other tests; what follows from it is real."""
+
+    async def waiting(run: Run, group: GroupId) -> Load:
+        await load(run, group)
+        return Load(waiting=1000)
+
+    load = governor.load_of
+    monkeypatch.setattr(governor, "load_of", waiting)
+
+    async def story(nodes: list[Node]) -> None:
+        async with await World.open(nodes) as world:
+            shard = await world.fill(15_000)
+            number = await world.ask("move", [shard.id], [{"group_id": (shard.group + 1) % 3}])
+
+            async def calm() -> None:
+                monkeypatch.setattr(governor, "load_of", load)
+
+            await world.walking("(progress->>'speed')::float < 0.1", number, calm)
+            assert await world.state(number) == "done", await world.workflows()
             await world.sound()
 
     asyncio.run(story(yard.groups(server, 3)))

@@ -59,6 +59,7 @@ class Counter:
         self.run, self.total = run, total
         self.bytes = self.rows = 0
         self.began = self._rested = time.monotonic()
+        self._speed = 1.0
 
     async def rest(self) -> None:
         """Slow down as the governor wants it; pieces are small, so a while of work is waited for first."""
@@ -66,7 +67,8 @@ class Counter:
         if spent < REST_AFTER_S:
             return
         if (pause := pace.pause_s(self.run.speed, spent)) > 0:
-            await self.run.progress(speed=round(self.run.speed, 2))
+            changed, self._speed = self._speed != self.run.speed, self.run.speed
+            await self.run.progress(now=changed, speed=round(self.run.speed, 2))
             await asyncio.sleep(pause)
         self._rested = time.monotonic()
 

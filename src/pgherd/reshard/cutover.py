@@ -36,6 +36,10 @@ class TryLater(Exception):
     """The cutover did not fit into its budget; nothing has happened. The text says why."""
 
 
+class NewGroups(TryLater):
+    """Groups came or went since the map was read: what is to be done has to be done in all of them."""
+
+
 class Changed(PgherdError):
     """The tables changed while they were copied."""
 
@@ -63,6 +67,8 @@ async def cut_over(run: Run, cut: Cut) -> None:
             try:
                 pause_ms = await _attempt(run, cut, streams, gates)
             except TryLater as reason:
+                if isinstance(reason, NewGroups):
+                    await run.places.refresh()
                 await run.progress(now=True, tries=number, waiting_for=str(reason))
                 await asyncio.sleep(pause_after(reason, number))
                 continue
@@ -83,6 +89,13 @@ def pause_after(reason: TryLater, number: int) -> float:
     return random.uniform(0.1, 0.3) * min(number, 10)
 
 
+async def check_groups(link: Link, covered: tuple[GroupId, ...]) -> None:
+    """Raise NewGroups if these are not all groups. `link` is group 0's branch, with the cluster's row locked: no group can come any more."""
+    rows = await link.run("SELECT DISTINCT group_id FROM pgherd.nodes ORDER BY 1")
+    if tuple(int(row[0] or 0) for row in rows) != tuple(int(group) for group in covered):
+        raise NewGroups("groups were added or removed")
+
+
 async def change_map(run: Run, text: str) -> None:
     """Run a text in every group, as one distributed transaction that raises the epoch. Tried until the map is free."""
     gates = Gates(run.places)
@@ -97,9 +110,14 @@ async def change_map(run: Run, text: str) -> None:
                         "SET LOCAL lock_timeout = '2s'; SELECT epoch FROM pgherd.lock_cluster()"
                     )
                     epoch = max(epoch, int(rows[0][0] or 0))
+                    if group == HOME:
+                        await check_groups(link, run.places.groups)
                     await link.run(f"{text}; {call('set_epoch', str(epoch + 1))}")
                 await transaction.commit()
                 return
+            except NewGroups:
+                await transaction.rollback()
+                await run.places.refresh()
             except ServerError as error:
                 await transaction.rollback()
                 if error.code not in _BUSY:
@@ -229,6 +247,7 @@ class Attempt:
         return f"DROP VIEW IF EXISTS {views} CASCADE"
 
     async def _check(self) -> None:
+        await check_groups(self.links[HOME], self.run.places.groups)
         wanted = {(int(piece.id), int(piece.group)) for piece in self.cut.direction.sources}
         rows = await self.links[HOME].run(
             f"SELECT id, group_id, pgherd.shape_of(keyspace) FROM pgherd.shards WHERE keyspace = {self.run.keyspace}"

@@ -24,7 +24,7 @@ async def watch(run: Run) -> None:
     while True:
         await _same_primaries(run, leading)
         run.speed = pace.speed(
-            tuple([load for group in sorted(run.workflow.groups) if (load := await _load(run, group))])
+            tuple([load for group in sorted(run.workflow.groups) if (load := await load_of(run, group))])
         )
         for direction in (run.workflow.forward, run.workflow.back):
             await _slots(run, direction)
@@ -65,7 +65,7 @@ SELECT (SELECT coalesce(max(pg_current_wal_lsn() - flush_lsn), 0)::bigint FROM p
 """
 
 
-async def _load(run: Run, group: GroupId) -> pace.Load | None:
+async def load_of(run: Run, group: GroupId) -> pace.Load | None:
     """What a group's server has to do; None: it does not answer."""
     try:
         lag, waiting = (await run.places.ask(group, _LOAD))[0]
