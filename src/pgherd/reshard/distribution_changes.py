@@ -19,7 +19,7 @@ from pgherd.catalog.model import GroupId, KeyspaceId, Table, physical_schema
 from pgherd.catalog.store import load
 from pgherd.catalog.text import array, call, literal, qualified
 from pgherd.engine.link import Link
-from pgherd.errors import OutcomeUnknown, PgherdError, Refused, ServerError, SnapshotBusy
+from pgherd.errors import GroupsChanged, OutcomeUnknown, PgherdError, Refused, ServerError, SnapshotBusy
 from pgherd.reshard import records
 from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, pause_after
 from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
@@ -136,6 +136,8 @@ async def _attempt(run: Run, step: str, body: Body, gates: Gates) -> float:
     except BaseException as error:
         await transaction.rollback()
         if isinstance(error, ServerError) and error.code in _BUSY:
+            raise TryLater(error.message) from error
+        if isinstance(error, GroupsChanged):  # the next try reads the map anew
             raise TryLater(error.message) from error
         raise
     try:

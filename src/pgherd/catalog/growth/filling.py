@@ -26,7 +26,7 @@ BATCH: Final = 50  # texts sent at once
 _UNDEFINED: Final = frozenset({"42P01", "42704", "42703", "42883", "3F000"})
 _DUPLICATE_ROLE: Final = frozenset({"42710"})
 # The tables that every group has in full. (pgherd.cluster, pgherd.nodes and pgherd.this are written apart.)
-_METADATA: Final = ("groups", "keyspaces", "shards", "tables", "server_options")
+_METADATA: Final = ("groups", "keyspaces", "shards", "tables", "server_options", "moving")
 
 
 class Dump(Protocol):
