@@ -62,6 +62,7 @@ def make(yard: Yard) -> World:
     """Three groups with tables of every kind, filled, and the twin beside them: once for a test run."""
     found = _WORLDS.get(str(yard.directory))
     if found is None:
+        yard.kept |= {"client", "client-twin"}
         cluster = yard.cluster("client", embedded=True, groups=3, gateway=False)
         found = World(tuple(uris(cluster)), yard.server("client-twin").uri())
         run(_fill(found))

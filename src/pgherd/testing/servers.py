@@ -37,6 +37,7 @@ class Yard:
     identity: identity.Identity
     servers: list[Server] = field(default_factory=list[Server])
     clusters: list[LocalCluster] = field(default_factory=list[LocalCluster])
+    kept: set[str] = field(default_factory=lambda: set(KEPT))  # names that `clear` leaves alone
     _template: Server | None = None
     _port: int = 0
     _made: int = 0
@@ -173,9 +174,9 @@ class Yard:
         return self._template.data
 
     def clear(self) -> None:
-        """Stop and remove everything but what the fixtures for a whole run made: a test module is over."""
-        servers = [server for server in self.servers if server.directory.name not in KEPT]
-        clusters = [cluster for cluster in self.clusters if cluster.directory.name not in KEPT]
+        """Stop and remove everything but what several test modules use (`kept`): one of them is over."""
+        servers = [server for server in self.servers if server.directory.name not in self.kept]
+        clusters = [cluster for cluster in self.clusters if cluster.directory.name not in self.kept]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda server: server.stop(immediate=True), servers))
             list(pool.map(LocalCluster.kill, clusters))
