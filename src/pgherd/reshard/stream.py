@@ -75,6 +75,8 @@ class Stream:
 
     async def passed(self, mark: str) -> None:
         """Wait until everything that the source committed before the message `mark` is applied. Raises the stream's failure."""
+        if self.failure is not None:  # nobody reads any more
+            raise self.failure
         future = self._marks.setdefault(mark.encode(), asyncio.get_running_loop().create_future())
         try:
             await future
@@ -87,7 +89,8 @@ class Stream:
 
     def hold(self, lsn: int) -> None:
         """Stop before the first transaction that commits at `lsn` or later. 0: at once; then `hold` again with the position."""
-        self._held.clear()
+        if self.failure is None:  # else nobody would ever say that it has stopped
+            self._held.clear()
         self._hold_at = lsn
         self._go.set()  # who stands already looks again
 
