@@ -130,6 +130,7 @@ class Places:
             link = idle.pop()
             if not link.broken:
                 return link
+            link.close()
         return await self.open(group)
 
     def give_back(self, link: Any, *, reusable: bool = True) -> None:
