@@ -129,8 +129,12 @@ class Database(Queries, Balancing):
         except GroupDown:
             self.follow.suspect(node.group)
             raise
-        for codec in self.codecs:
-            await codec.apply(connection)
+        try:
+            for codec in self.codecs:
+                await codec.apply(connection)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     # ---- the short way ---------------------------------------------------------------------------------
