@@ -73,10 +73,11 @@ class MapKeeper:
             except GroupDown as error:
                 failure = error
                 continue
+            link = AsyncpgLink(pool, held)
             try:
-                return await job(AsyncpgLink(pool, held))
+                return await job(link)
             except GroupDown as error:
                 failure = error
             finally:
-                pool.give(held)
+                pool.give(link.held)  # it may have taken another one's place
         raise failure

@@ -44,11 +44,11 @@ class Origins:
         return self._ids
 
     async def _lease(self, pool: GroupPool) -> IdSource:
-        held = await pool.overdraw()  # a transaction that asks may hold the last one
+        link = AsyncpgLink(pool, await pool.overdraw())  # a transaction that asks may hold the last one
         try:
-            rows = await AsyncpgLink(pool, held).run("SELECT nextval('pgherd.origins')")
+            rows = await link.run("SELECT nextval('pgherd.origins')")
         finally:
-            pool.give(held)
+            pool.give(link.held)  # another connection may have taken the first one's place
         return IdSource(int(rows[0][0] or 0))
 
 
