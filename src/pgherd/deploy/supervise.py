@@ -254,6 +254,12 @@ class Supervisor:
             if self._child is not None:
                 self._child.wait(10)
 
+    def _stop_announcing(self) -> None:
+        announcer, self._announcer = self._announcer, None
+        if announcer is not None:
+            announcer.terminate()
+            announcer.wait(ORPHANS_S)
+
     def _reload(self) -> None:
         """Take up changed settings and renewed certificates, here, in Patroni and in PostgreSQL."""
         self._changed.clear()
@@ -266,6 +272,7 @@ class Supervisor:
         if _place(config) != _place(self.config):
             _say("the node's name, addresses and directory change at its next start")
             return
+        self._stop_announcing()  # it goes by the settings that it was started with
         self.config, self._announced = config, False  # region and zone may be others
         self._write_settings()
         for pid in (self._patroni, self.files.postgres_pid()):
@@ -276,9 +283,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Patroni stops PostgreSQL and gives the leader's key back; if it cannot, PostgreSQL is stopped by us."""
-        if self._announcer is not None:
-            self._announcer.terminate()
-            self._announcer.wait(ORPHANS_S)
+        self._stop_announcing()
         pid = self._patroni if self._patroni and self._alive() else None
         if pid is not None:
             processes.send(pid, signal.SIGTERM)
