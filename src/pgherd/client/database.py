@@ -26,7 +26,7 @@ from pgherd.client.held import Held
 from pgherd.client.link import AsyncpgLink, PythonParams
 from pgherd.client.maps import MapKeeper
 from pgherd.client.near import Near, Reading
-from pgherd.client.options import Codec, Options
+from pgherd.client.options import Codec, Options, equipped
 from pgherd.client.origins import Origins, zero
 from pgherd.client.pool import GroupPool
 from pgherd.client.prepared import PreparedQuery
@@ -129,13 +129,7 @@ class Database(Queries, Balancing):
         except GroupDown:
             self.follow.suspect(node.group)
             raise
-        try:
-            for codec in self.codecs:
-                await codec.apply(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
+        return await equipped(connection, self.codecs)
 
     # ---- the short way ---------------------------------------------------------------------------------
 

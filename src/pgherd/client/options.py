@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -49,6 +49,17 @@ class Codec:
         await connection.set_type_codec(
             self.name, schema=self.schema, encoder=self.encoder, decoder=self.decoder, format=kind
         )
+
+
+async def equipped(connection: asyncpg.Connection, codecs: Sequence[Codec]) -> asyncpg.Connection:
+    """The connection with these codecs; closed if it cannot have them."""
+    try:
+        for codec in codecs:
+            await codec.apply(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
