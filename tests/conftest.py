@@ -1,3 +1,21 @@
 """The fixtures are pgherd's own plugin, the one that applications can use as well."""
 
 pytest_plugins = ["pgherd.testing.plugin"]
+
+
+# Long runs of workflows under traffic and faults: on a machine that does other work as well some of them fail (docs/resharding.md).
+ELASTIC = {
+    "test_distribute_online", "test_elastic", "test_reshard_failover", "test_reshard_faults", "test_reshard_kills",
+    "test_reshard_traffic", "test_reshard_workflows",
+}  # fmt: skip
+ELASTIC_CASES = {"test_a_lost_primary_is_followed[burn]"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make elastic` runs them."""
+    if "PGHERD_ELASTIC" in os.environ:
+        return
+    skip = pytest.mark.skip(reason="long, and sensitive to load: make elastic")
+    for item in items:
+        if item.path.stem in ELASTIC or item.name in ELASTIC_CASES:
+            item.add_marker(skip)
