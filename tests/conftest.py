@@ -1,5 +1,11 @@
 """The fixtures are pgherd's own plugin, the one that applications can use as well."""
 
+from __future__ import annotations
+
+import os
+
+import pytest
+
 pytest_plugins = ["pgherd.testing.plugin"]
 
 
