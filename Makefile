@@ -25,7 +25,8 @@ chaos: venv
 # Shards that split, move and merge under traffic and faults: long, and sensitive to other load on the machine.
 elastic: venv
 	PGHERD_ELASTIC=1 $(BIN)/python -m pytest tests/integration/test_reshard_*.py tests/integration/test_elastic.py \
-		tests/integration/test_distribute_online.py tests/integration/test_client_failover.py
+		tests/integration/test_distribute_online.py tests/integration/test_client_failover.py \
+		tests/integration/test_replicated_cli.py tests/integration/test_replicated_local.py
 
 lint: venv
 	$(BIN)/ruff check .
