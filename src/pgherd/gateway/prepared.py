@@ -15,7 +15,7 @@ from pgherd.engine.plans_cache import Planned
 from pgherd.errors import PgherdError, SyntaxRefused
 from pgherd.gateway import wire
 from pgherd.plan.plans import AnyPlan, Empty, OneGroup, Param, Single
-from pgherd.plan.template import Skeleton, template
+from pgherd.plan.template import Literal, Skeleton, template
 from pgherd.sql import functions
 from pgherd.sql.statement import Statement
 from pgherd.sql.tree import find, strings
@@ -237,3 +237,13 @@ class PathPlans:
         if not isinstance(plan, Single) or not prepared.fast:
             return None
         return Templated(prepared, Skeleton(plan.text), _NOT_VALUES.search(shape) is None)
+
+
+def bound_literals(literals: tuple[Literal, ...]) -> bytes:
+    """The body of a Bind message after its names: these literals' values as text, results as text."""
+    parts = [b"\0\0", len(literals).to_bytes(2, "big")]
+    for literal in literals:
+        value = literal.text.encode()
+        parts += (len(value).to_bytes(4, "big"), value)
+    parts.append(b"\0\0")
+    return b"".join(parts)

@@ -19,11 +19,10 @@ from pgherd.catalog.model import GroupId
 from pgherd.errors import OutcomeUnknown, PgherdError
 from pgherd.gateway import wire
 from pgherd.gateway.outcomes import hold_failed, hold_stale, transaction_lost, unknown_outcome
-from pgherd.gateway.prepared import PathPlans, Prepared, Target, literal_oid
+from pgherd.gateway.prepared import PathPlans, Prepared, Target, bound_literals, literal_oid
 from pgherd.gateway.present import present
 from pgherd.gateway.state import TransactionState
 from pgherd.plan.plans import OneGroup, Param, Single
-from pgherd.plan.template import Literal
 
 PARSE_COMPLETE = b"1\x00\x00\x00\x04"
 READY = {"I": b"Z\x00\x00\x00\x05I", "T": b"Z\x00\x00\x00\x05T", "E": b"Z\x00\x00\x00\x05E"}
@@ -470,16 +469,6 @@ class ClientSession(TransactionState):
             self.write(wire.error_response_from(unknown) + READY["I"])
             self.flush()
         self.idle()
-
-
-def bound_literals(literals: tuple[Literal, ...]) -> bytes:
-    """The body of a Bind message after its names: these literals' values as text, results as text."""
-    parts = [b"\0\0", len(literals).to_bytes(2, "big")]
-    for literal in literals:
-        value = literal.text.encode()
-        parts += (len(value).to_bytes(4, "big"), value)
-    parts.append(b"\0\0")
-    return b"".join(parts)
 
 
 def bound_value(data: bytes, tail: int, number: int) -> tuple[int, bytes] | None:
