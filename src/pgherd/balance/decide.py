@@ -12,7 +12,7 @@ from pgherd.balance import sentence
 from pgherd.balance.decision import Decision, Move, Nothing
 from pgherd.balance.evening import even
 from pgherd.balance.memory import Memory, Round, Subject, subject
-from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings, shards_min
+from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings
 from pgherd.balance.obstacles import Movable, held_back
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.spread import Spread, drain_move
@@ -171,9 +171,3 @@ def _news(work: Work) -> tuple[tuple[Decision, ...], dict[Subject, str]]:
             news.append(nothing)
         told[about] = nothing.code
     return tuple(news), told
-
-
-def shards_kept(picture: Picture) -> dict[KeyspaceId, int]:
-    """How many shards each keyspace keeps, however cold they are."""
-    groups = sum(not group.draining for group in picture.groups)
-    return {keyspace.id: shards_min(keyspace, groups) for keyspace in picture.keyspaces.values()}

@@ -44,15 +44,6 @@ class ShardLoad:
     highest: Key | None = None
     advance: float = 0.0
 
-    def faded(self, elapsed_s: float, half_life_s: float = HALF_LIFE_S) -> ShardLoad:
-        """What is left of it after a time in which nothing came: the rate falls."""
-        factor = 0.5 ** (elapsed_s / half_life_s)
-        return ShardLoad(
-            statements=self.statements * factor, seconds=self.seconds * factor, writes=self.writes * factor,
-            written=self.written * factor, appends=self.appends * factor, span_s=(self.span_s + elapsed_s) * factor,
-            step_s=self.step_s * factor, sample=self.sample, highest=self.highest, advance=self.advance,
-        )  # fmt: skip
-
     def merged(self, other: ShardLoad) -> ShardLoad:
         """The use that two sources made of the shard at the same time: rates add up. Commutative but for the sample's order."""
         span = max(self.span_s, other.span_s)

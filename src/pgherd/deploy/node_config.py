@@ -135,11 +135,6 @@ class NodeConfig:
         return namespace_of(self.cluster)
 
     @property
-    def rest_url(self) -> str:
-        """Patroni's REST API of this node, without a closing slash."""
-        return f"{'https' if self.tls_cert else 'http'}://{address(self.host, self.rest_port)}"
-
-    @property
     def strict(self) -> bool:
         """Does a primary without any standby refuse to acknowledge writes?"""
         return self.replicas >= 2 if self.when_alone == "auto" else self.when_alone == "stop"

@@ -22,9 +22,6 @@ from pgherd.deploy.lease import Lease
 
 LEAST_TTL_S = 3
 STOP_POLL_S = 0.05  # how often it looks whether PostgreSQL has stopped
-NAP_S_MAX = (
-    0.2  # Patroni's fixed naps around a switchover, in which it waits for others that are watching anyway
-)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ nothing later reads the user's SQL again. `why` is for people (`pgherd explain`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from pgherd.catalog.model import GroupId, KeyspaceId, ShardId, Table
@@ -424,8 +424,6 @@ class Fetch(Plan):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty(Plan):
     """Nothing but spaces and comments."""
-
-    reserved: None = field(default=None)
 
 
 AnyPlan = (

@@ -100,7 +100,6 @@ class Level:
     aggregates: bool = False
     windows: bool = False
     unknown_functions: bool = False
-    set_returning: bool = False
     outer_aggregate: bool = False
 
 

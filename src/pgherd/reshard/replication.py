@@ -15,7 +15,6 @@ from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.gateway import wire
 from pgherd.reshard.places import Places
 
-_COPY_BOTH = 0x57
 _EPOCH_2000 = 946684800
 HIGH_WATER_BYTES = 16 << 20
 _status = struct.Struct(">cQQQQB").pack
