@@ -69,6 +69,12 @@ class UndefinedTable(PgherdError):
     sqlstate = "42P01"
 
 
+class NoSessionSetting(PgherdError):
+    """A setting that does not exist, or belongs to a keyspace or the cluster and not to a session."""
+
+    sqlstate = "42704"
+
+
 class ReservedName(PgherdError):
     """A name that pgherd keeps for its own schemas."""
 

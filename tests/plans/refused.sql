@@ -108,6 +108,10 @@ call pgherd.split('users', upper('n'))
 -- Refused 0A000: arguments of pgherd's procedures must be constants or parameters
 --   hint: Write the value itself.
 
+alter table users set (fillfactor = 70, pgherd.autosplit = off)
+-- Refused 0A000: settings of pgherd stand in an ALTER TABLE of their own
+--   hint: ALTER TABLE users SET (pgherd.autosplit = off); and the rest in another statement.
+
 # COPY
 
 copy users from '/tmp/x'

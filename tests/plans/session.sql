@@ -321,12 +321,14 @@ select pgherd.transaction_id()
 -- Call
 --   tag: SELECT
 --   name: transaction_id
+--   column: transaction_id
 
 select * from pgherd.transaction_status('1-2-3')
 -- Call
 --   tag: SELECT
 --   name: transaction_status
 --   args: ["'1-2-3'"]
+--   column: transaction_status
 
 select pgherd.next_id()
 -- OneGroup: no tables
@@ -411,3 +413,32 @@ explain (select 1)
 --       tag: SELECT
 --       sql: (select 1)
 --   prefix: explain
+
+alter table users set (pgherd.autosplit = off, pgherd.size_max = '2GB')
+-- Call
+--   write: True
+--   tag: ALTER TABLE
+--   name: set_keyspace
+--   args: ["'users'", "'autosplit'", "'off'", "'size_max'", "'2GB'"]
+--   rows: False
+
+alter table if exists public.users reset (pgherd.autosplit)
+-- Call
+--   write: True
+--   tag: ALTER TABLE
+--   name: set_keyspace
+--   args: ["'public.users'", "'autosplit'", "'default'"]
+--   named: ['if_exists', "'true'"]
+--   rows: False
+
+select t.x as y from pgherd.session_token() as t (x)
+-- Call
+--   tag: SELECT
+--   name: session_token
+--   column: y
+
+select x as y from pgherd.session_token() as t (x)
+-- Call
+--   tag: SELECT
+--   name: session_token
+--   column: y

@@ -329,10 +329,7 @@ class Database(Queries, Balancing):
             if found is not None:
                 return found
         if isinstance(plan, Call) and plan.name == "session_token":
-            text = await reading.marks.token()
-            return await statements.on_group(
-                self, self.anywhere(), "SELECT $1::text AS session_token", (text,), want, write=False
-            )
+            return await statements.answer(self, plan, await reading.marks.token(), want)
         try:
             if isinstance(plan, Single | OneGroup):
                 found = await statements.straight(self, plan, query, args, want)

@@ -14,6 +14,7 @@ from pgherd.catalog.model import Node
 from pgherd.client import address
 from pgherd.client.pool import down
 from pgherd.errors import BadSetting, GroupDown
+from pgherd.plan.keyspace_settings import no_session_setting
 from pgherd.topology.freshness import STRONG, Freshness
 
 # Settings that would change what routed statements mean, or break distributed commits.
@@ -93,6 +94,7 @@ class Options:
         for name, value in self.server_settings.items():
             if name.lower() in _FIXED:
                 raise BadSetting(f"server setting {name} cannot be changed by a client")
+            no_session_setting(name.lower())
             if name.lower() == "client_min_messages" and quiet(value):
                 raise BadSetting(
                     f"server setting {name} cannot be {value}: warnings say whether a commit is safe"

@@ -9,6 +9,7 @@ import asyncpg
 
 from pgherd.catalog import keys
 from pgherd.catalog.model import ClusterMap, GroupId
+from pgherd.catalog.text import identifier
 from pgherd.client.held import Held
 from pgherd.client.link import PythonParams, server_error
 from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, undone, unknown
@@ -22,6 +23,7 @@ from pgherd.errors import GroupDown, Refused
 from pgherd.plan import planner
 from pgherd.plan.plans import (
     AnyPlan,
+    Call,
     Control,
     Deallocate,
     Declare,
@@ -65,6 +67,11 @@ def check(plan: AnyPlan, *, in_transaction: bool) -> None:
         raise Refused(
             f"SET {plan.name} would change one of many shared connections",
             hint="Give server_settings to pgherd.connect, or use SET LOCAL inside a transaction.",
+        )
+    if isinstance(plan, SetVariable) and plan.name.startswith("pgherd."):
+        raise Refused(
+            f"{plan.name} is a setting of gateways' sessions: a client would not follow it",
+            hint="Give what this process wants to pgherd.connect (read=, region=, zone=), or read= to a call.",
         )
     if isinstance(plan, SetVariable) and plan.name == "client_min_messages" and quiet(plan.value):
         raise Refused("warnings say whether a commit is safe", hint="Set it to warning at most.")
@@ -152,6 +159,12 @@ async def on_group(
         finally:
             pool.give(held)
     raise GroupDown(f"group {group} changed its primary again and again")
+
+
+async def answer(db: Database, plan: Call, text: str, want: Want) -> Part:
+    """What this process answers itself, as a server's row."""
+    sql = f"SELECT $1::text AS {identifier(plan.column)}"
+    return await on_group(db, db.anywhere(), sql, (text,), want, write=False)
 
 
 async def on_held(held: Held, text: str, args: Sequence[Any], want: Want) -> Part:

@@ -20,12 +20,14 @@ from pgherd.elastic.beginning import begin
 from pgherd.elastic.reading import read
 from pgherd.engine.link import Row
 from pgherd.engine.work import Work
-from pgherd.errors import BadSetting, Cancelled, PgherdError, ServerError, WrongState
+from pgherd.errors import BadSetting, Cancelled, PgherdError, ServerError, UndefinedTable, WrongState
 from pgherd.reshard.asking import Asking, asking, truth
 from pgherd.reshard.estimate import COPY_BYTES_S, SCAN_BYTES_S
 from pgherd.reshard.watching import watch
 
 EVERY_S: Final = 0.5
+HOME: Final = GroupId(0)
+_IN_TRANSACTION: Final = frozenset({"set_keyspace", "set_balancing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,12 @@ class Request:
 async def carry_out(
     work: Work, name: str, arguments: Arguments, cluster: ClusterMap, path: tuple[str, ...]
 ) -> None:
-    """One of REQUESTS, on a connection beside the caller's transaction, with the caller's rights."""
+    """One of REQUESTS, with the caller's rights: settings in the caller's transaction, the rest on a connection beside it."""
+    if name in _IN_TRANSACTION:
+        home = await work.branch(HOME)
+        session = Asking(work, home, await store.load(home), path)
+        await REQUESTS[name].run(session, arguments)
+        return
     async with asking(work, cluster, path, name) as session:
         session = replace(
             session, cluster=await store.load(session.home)
@@ -52,9 +59,23 @@ async def carry_out(
 
 
 async def set_keyspace(session: Asking, arguments: Arguments) -> None:
-    """CALL pgherd.set_keyspace(table, setting, value); a value of NULL or 'default' forgets it."""
-    table = await session.table(arguments)
-    keyspace, name = session.cluster.keyspace_of(table).name, arguments.text("setting").strip().lower()
+    """CALL pgherd.set_keyspace(table, setting, value); a value of NULL or 'default' forgets it. ALTER TABLE gives further ones after it."""
+    try:
+        table = await session.table(arguments)
+    except UndefinedTable as error:
+        if not truth(arguments, "if_exists"):
+            raise
+        session.work.notice(f"{error.message}, skipping")
+        return
+    keyspace = session.cluster.keyspace_of(table).name
+    more = arguments.rest
+    await _set_keyspace(session, keyspace, arguments.text("setting"), _value(arguments.values.get("value")))
+    for name, value in zip(more[::2], more[1::2], strict=True):
+        await _set_keyspace(session, keyspace, name, _value(value))
+
+
+async def _set_keyspace(session: Asking, keyspace: str, name: str, value: str | None) -> None:
+    name = name.strip().lower()
     rows = await session.ask(
         f"SELECT name, value FROM pgherd.keyspace_settings WHERE keyspace = {literal(keyspace)}"
     )
@@ -62,7 +83,6 @@ async def set_keyspace(session: Asking, arguments: Arguments) -> None:
     for known, text in rows:
         if known != name:
             settings = _kept(settings, known or "", text or "")
-    value = _value(arguments)
     if value is not None:
         changed(settings, name, value)
     await session.ask(
@@ -75,7 +95,7 @@ async def set_balancing(session: Asking, arguments: Arguments) -> None:
     name = arguments.text("setting").strip().lower()
     rows = await session.ask("SELECT name, value FROM pgherd.balance_settings")
     rules = read_rules({known or "": text or "" for known, text in rows if known != name})
-    value = _value(arguments)
+    value = _value(arguments.values.get("value"))
     if value is not None:
         changed_rules(rules, name, value)
     await session.ask(f"SELECT pgherd.put_balance_setting({literal(name)}, {literal(value)})")
@@ -186,8 +206,7 @@ async def _drained(session: Asking, group: GroupId) -> None:
 # ---- small things ------------------------------------------------------------------------------------
 
 
-def _value(arguments: Arguments) -> str | None:
-    value = arguments.values.get("value")
+def _value(value: str | None) -> str | None:
     return None if value is None or value.strip().lower() == "default" else value.strip()
 
 
@@ -199,7 +218,7 @@ def _kept(settings: KeyspaceSettings, name: str, text: str) -> KeyspaceSettings:
 
 
 REQUESTS: Final[Mapping[str, Request]] = {
-    "set_keyspace": Request(("table", "setting", "value"), set_keyspace),
+    "set_keyspace": Request(("table", "setting", "value"), set_keyspace, more=("if_exists",)),
     "set_balancing": Request(("setting", "value"), set_balancing),
     "rebalance": Request(("dry_run",), rebalance),
     "drain": Request(("group", "stop"), drain, more=("wait",)),

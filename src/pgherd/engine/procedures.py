@@ -30,27 +30,33 @@ async def call(plan: Call, params: Params, work: Work) -> Part:
     own = _ANSWERED.get(plan.name)
     if own is not None:
         return await own(plan, params, work)
-    args = [await argument_text(source, params, work) for source in plan.args]
-    named = {name: await argument_text(source, params, work) for name, source in plan.named}
+    types = admin.argument_types(plan)
+    args = [
+        await argument_text(source, params, work, kind)
+        for source, kind in zip(plan.args, types, strict=False)
+    ]
+    named = {
+        name: await argument_text(source, params, work, admin.type_of(name)) for name, source in plan.named
+    }
     try:
-        tag = await admin.call(work, plan.name, args, named, work.map, work.path)
+        await admin.call(work, plan.name, args, named, work.map, work.path)
     except GroupsChanged:
         work = await work.renewed()
-        tag = await admin.call(work, plan.name, args, named, work.map, work.path)
-    return Part(rows=[], tag=tag)
+        await admin.call(work, plan.name, args, named, work.map, work.path)
+    return Part(rows=[], tag=plan.tag)
 
 
-async def argument_text(source: Param | Const, params: Params, work: Work) -> str | None:
-    """An argument in text form; None is NULL."""
+async def argument_text(source: Param | Const, params: Params, work: Work, kind: str = "text") -> str | None:
+    """An argument in text form; None is NULL. `kind`: the type that a parameter has unless the client says another one."""
     if isinstance(source, Const):
         return source.text
     link = await work.tx.branch(work.somewhere, write=False)
-    return (await link.texts("SELECT $1::text", params.select((source.number,)))).rows[0][0]
+    return (await link.texts(f"SELECT $1::{kind}::text", params.select((source.number,)))).rows[0][0]
 
 
 async def _transaction_id(plan: Call, params: Params, work: Work) -> Part:
     """SELECT pgherd.transaction_id(): from now on its outcome can be asked for."""
-    return await answer(work, [("transaction_id", "text")], [(await work.tx.announce(),)], "SELECT 1")
+    return await answer(work, [(plan.column, "text")], [(await work.tx.announce(),)], "SELECT 1")
 
 
 async def _transaction_status(plan: Call, params: Params, work: Work) -> Part:
@@ -59,7 +65,7 @@ async def _transaction_status(plan: Call, params: Params, work: Work) -> Part:
         raise Refused("transaction_status takes one argument: a transaction's id")
     text = await argument_text(plan.args[0], params, work)
     status = await recovery.status(work.tx.lender, work.groups, text or "")
-    return await answer(work, [("transaction_status", "text")], [(status,)], "SELECT 1")
+    return await answer(work, [(plan.column, "text")], [(status,)], "SELECT 1")
 
 
 _ANSWERED: Final[dict[str, Answer]] = {

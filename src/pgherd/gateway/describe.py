@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
+from pgherd.catalog.admin import parameter_types
 from pgherd.catalog.model import GroupId
 from pgherd.errors import GroupDown
 from pgherd.gateway import wire
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 NO_DATA = b"n\x00\x00\x00\x04"
 _NOTHING = wire.parameter_description(())
 _TEXT_OID = 25
+_OIDS = {"text": _TEXT_OID, "integer": 23, "boolean": 16}
 NODES = "pgherd.nodes"
 
 
@@ -34,7 +36,9 @@ async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes,
         case Show() if plan.name == NODES:
             found = (_NOTHING, NODES_COLUMNS)
         case Call() if plan.name == "session_token":
-            found = (_NOTHING, text_column("session_token"))
+            found = (_NOTHING, text_column(plan.column))
+        case Call() if plan.tag != "SELECT":
+            found = (_call_parameters(plan, prepared.oids), NO_DATA)
         case Show() if plan.name.startswith("pgherd."):
             found = (_NOTHING, text_column(plan.name))
         case Execute():
@@ -50,6 +54,16 @@ async def describe_statement(runner: Runner, prepared: Prepared) -> tuple[bytes,
     if session.local_map is None and not session.pinned:
         prepared.described = found
     return found
+
+
+def _call_parameters(plan: Call, given: tuple[int, ...]) -> bytes:
+    """ParameterDescription of a procedure's call: the servers do not carry it out, so they are not asked."""
+    known = [_OIDS[kind] for kind in parameter_types(plan)]
+    oids = [
+        (given[at] if at < len(given) else 0) or (known[at] if at < len(known) else _TEXT_OID)
+        for at in range(max(len(known), len(given)))
+    ]
+    return wire.parameter_description(oids)
 
 
 def text_column(name: str) -> bytes:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pgherd.backend.state import SessionState, literal, state_of
 from pgherd.catalog.model import GroupId
 from pgherd.engine.params import BoundParams
-from pgherd.errors import BadSetting, PgherdError, Refused
+from pgherd.errors import BadSetting, NoSessionSetting, Refused
 from pgherd.gateway import wire
 from pgherd.gateway.describe import NODES, NODES_COLUMNS, text_column
 from pgherd.gateway.present import nodes_now
+from pgherd.plan import keyspace_settings
 from pgherd.plan.plans import Call, Param, SetVariable, Show
 from pgherd.topology.freshness import parse_freshness
 
@@ -127,7 +128,7 @@ class Variables:
             raise Refused("session_token takes no arguments")
         token = await self._token()
         if mode.simple:
-            self.session.write(text_column("session_token"))
+            self.session.write(text_column(plan.column))
         self.session.write(wire.data_row([token.encode()]) + wire.command_complete("SELECT 1"))
 
     async def _token(self) -> str:
@@ -273,10 +274,11 @@ class Variables:
 
 
 def own_value(name: str, text: str | None) -> str | None:
-    """The value of a setting of our own as it is kept; None: its default. Raises UnknownSetting, BadSetting."""
+    """The value of a setting of our own as it is kept; None: its default. Raises NoSessionSetting, BadSetting."""
     if name not in OWN_SETTINGS:
+        keyspace_settings.no_session_setting(name)
         known = ", ".join(sorted(OWN_SETTINGS))
-        raise UnknownSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
+        raise NoSessionSetting(f'unrecognized configuration parameter "{name}"', hint=f"Known: {known}.")
     value = None if text is None else text.strip("'\"").lower()
     if value is None or value == "default" or name == TOKEN:
         return None
@@ -324,9 +326,3 @@ def _argument(source: Param | Const, params: BoundParams) -> bytes | None:
 def _last(marks: list[Any], name: str) -> int:
     """Where the latest savepoint of this name is."""
     return max(at for at, mark in enumerate(marks) if mark[0] == name)
-
-
-class UnknownSetting(PgherdError):
-    """There is no such setting in our own name space."""
-
-    sqlstate = "42704"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pgherd.catalog.model import ClusterMap
 from pgherd.errors import Refused
-from pgherd.plan import copies, maintenance, physical, reads, session, writes
+from pgherd.plan import copies, keyspace_settings, maintenance, physical, reads, session, writes
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.plans import AnyPlan, Ddl, OneGroup
 from pgherd.plan.reader import read
@@ -110,6 +110,11 @@ def _plan_data(
 
 
 def _definition(statement: Statement) -> AnyPlan:
+    keyspace_settings.check(statement)
+    if statement.kind == "alter_table_stmt":
+        changes = keyspace_settings.changes(statement)
+        if changes is not None:
+            return changes
     if statement.kind in _ELSEWHERE:
         raise Refused(
             f"{_ELSEWHERE[statement.kind]} is not available through pgherd",

@@ -315,12 +315,13 @@ class Ddl(Plan):
 class Call(Plan):
     """CALL pgherd.name(args) / SELECT pgherd.name(args): an admin procedure or a function that pgherd answers.
 
-    Arguments are constants in text form (None: NULL) or Param; named ones in `named`.
+    Arguments are constants in text form (None: NULL) or Param; named ones in `named`. `column`: what a function's answer is called.
     """
 
     name: str
     args: tuple[Param | Const, ...] = ()
     named: tuple[tuple[str, Param | Const], ...] = ()
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

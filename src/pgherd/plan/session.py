@@ -10,6 +10,7 @@ import postgast
 import postgast.pg_query_pb2 as pb
 
 from pgherd.errors import Refused
+from pgherd.plan import keyspace_settings
 from pgherd.plan.context import ZERO
 from pgherd.plan.plans import (
     AnyPlan,
@@ -115,6 +116,8 @@ def _modes(options: Iterable[Tree]) -> tuple[Isolation, bool | None, str]:
 def set_variable(statement: Statement) -> AnyPlan:
     """SET and RESET."""
     tree = statement.tree
+    if tree.kind in (pb.VAR_SET_VALUE, pb.VAR_SET_CURRENT):
+        keyspace_settings.no_session_setting(tree.name.lower())
     if tree.kind == pb.VAR_SET_MULTI:
         isolation, read_only, modes = _modes(tree.args)
         if tree.name == "TRANSACTION":
@@ -166,19 +169,29 @@ def discard(statement: Statement) -> Discard:
     return Discard(what=what, tag="DISCARD", rows=False)
 
 
-def _bare_call(tree: Tree) -> Tree | None:
-    """The call in `SELECT f(...)` or `SELECT * FROM f(...)` and nothing else."""
+def _bare_call(tree: Tree) -> tuple[Tree, str] | None:
+    """The call in `SELECT f(...)` or `SELECT * FROM f(...)` and nothing else, and the name of its column."""
     if tree.op != pb.SETOP_NONE or tree.HasField("with_clause") or tree.where_clause.WhichOneof("node"):
         return None
     if len(tree.target_list) != 1:
         return None
-    node = tree.target_list[0].res_target.val
+    target, alias = tree.target_list[0].res_target, ""
+    node = target.val
     if len(tree.from_clause) == 1 and tree.from_clause[0].HasField("range_function"):
-        items = tree.from_clause[0].range_function.functions
-        node = items[0].list.items[0]
+        function = tree.from_clause[0].range_function
+        alias = (*strings(function.alias.colnames), function.alias.aliasname)[0]
+        chosen = list(node.column_ref.fields) if node.HasField("column_ref") else []
+        if len(chosen) == 2 and strings(chosen[:1]) == (function.alias.aliasname,):
+            del chosen[0]
+        node = function.functions[0].list.items[0]
+        found = alias or (strings(node.func_call.funcname) or ("",))[-1]
+        if len(chosen) != 1 or not (chosen[0].HasField("a_star") or strings(chosen) == (found,)):
+            return None
     elif tree.from_clause:
         return None
-    return node.func_call if node.HasField("func_call") else None
+    if not node.HasField("func_call"):
+        return None
+    return node.func_call, target.name or alias or strings(node.func_call.funcname)[-1]
 
 
 def special_select(statement: Statement) -> AnyPlan | None:
@@ -186,12 +199,13 @@ def special_select(statement: Statement) -> AnyPlan | None:
     found = _set_config_calls(statement)
     if found is not None:
         return found
-    call = _bare_call(statement.tree)
-    if call is None:
+    found_call = _bare_call(statement.tree)
+    if found_call is None:
         return _dump_guard(statement)
+    call, column = found_call
     names = strings(call.funcname)
     if names[0] == "pgherd" and names[-1] in _ANSWERED:
-        return _call(call, tag="SELECT", write=False)
+        return _call(call, tag="SELECT", write=False, column=column)
     return None
 
 
@@ -218,6 +232,7 @@ def _set_config_calls(statement: Statement) -> SetVariable | None:
     plain = len(calls) == 1 and all(isinstance(source, Const) for source in calls[0])
     if not plain:
         return SetVariable(sql=statement.text, name="", value=None, calls=tuple(calls))
+    keyspace_settings.no_session_setting((name.text or "").lower())  # type: ignore[union-attr]
     return SetVariable(
         sql=statement.text,
         name=(name.text or "").lower(),  # type: ignore[union-attr]
@@ -262,7 +277,7 @@ def call(statement: Statement) -> AnyPlan:
     return OneGroup(why="procedures run on group 0", write=True, tag="CALL", sql=statement.text, group=ZERO)
 
 
-def _call(found: Tree, *, tag: str, write: bool) -> Call:
+def _call(found: Tree, *, tag: str, write: bool, column: str = "") -> Call:
     args: list[Param | Const] = []
     named: list[tuple[str, Param | Const]] = []
     for node in found.args:
@@ -271,7 +286,9 @@ def _call(found: Tree, *, tag: str, write: bool) -> Call:
         else:
             args.append(_argument(node))
     name = strings(found.funcname)[-1]
-    return Call(name=name, args=tuple(args), named=tuple(named), tag=tag, write=write, rows=tag == "SELECT")
+    return Call(
+        name=name, args=tuple(args), named=tuple(named), column=column, tag=tag, write=write, rows=tag == "SELECT"
+    )  # fmt: skip
 
 
 def _argument(node: Tree) -> Param | Const:

@@ -15,7 +15,7 @@ SCAN_BYTES_S = 100e6
 async def show(
     session: Asking, kind: str, old: tuple[Piece, ...], new: tuple[Piece, ...], settings: dict[str, Any]
 ) -> None:
-    """Tell each step as a notice."""
+    """Tell each step as a notice. New shards that have no number yet have 0."""
     limits = Limits.read(settings)
     bytes_ = 0
     for piece in old:
@@ -41,4 +41,5 @@ async def show(
 
 
 def _pieces(pieces: tuple[Piece, ...]) -> str:
-    return " and ".join(f"shard {piece.id or 'new'} in group {piece.group}" for piece in pieces)
+    names = (f"shard {piece.id}" if piece.id else "a new shard" for piece in pieces)
+    return " and ".join(f"{name} in group {piece.group}" for name, piece in zip(names, pieces, strict=True))

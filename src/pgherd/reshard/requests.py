@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from pgherd.catalog import naming
 from pgherd.catalog.model import ClusterMap, Shard, ShardId, Table, physical_schema
 from pgherd.catalog.text import literal, qualified
 from pgherd.engine.work import Work
@@ -38,11 +39,8 @@ Plan = Callable[["Asking", "Arguments"], Awaitable["Wish | None"]]
 
 async def move(asking: Asking, arguments: Arguments) -> Wish | None:
     """CALL pgherd.move(shard, group)."""
-    shard = asking.shard(arguments.number("shard"))
-    target = arguments.number("group")
-    group = next((group for group in asking.cluster.groups if group == target), None)
-    if group is None:
-        raise BadSetting(f"there is no group {target}", hint="SELECT * FROM pgherd.groups shows them.")
+    shard = naming.shard(asking.cluster, arguments.number("shard"))
+    group = naming.group(asking.cluster, arguments.number("group"))
     if shard.group == group:
         asking.work.notice(f"shard {shard.id} is in group {group} already")
         return None
@@ -56,14 +54,16 @@ async def split(asking: Asking, arguments: Arguments) -> Wish | None:
     keyspace = asking.cluster.keyspace_of(table)
     point = "point" in arguments.values
     if keyspace.strategy == "hash":
-        shard = asking.shard(arguments.number("point")) if point else await points.largest(asking, table)
-        if shard.keyspace != keyspace.id:
-            raise BadSetting(f'shard {shard.id} does not belong to "{table.name}"')
+        shard = (
+            naming.shard_of(asking.cluster, table, arguments.number("point"))
+            if point
+            else await points.largest(asking, table)
+        )
         piece = await asking.piece(shard)
         return Wish(kind="split", old=(piece,), new=halves_of_hash(piece), number=True)
     if point:
-        key = await points.given(asking, keyspace, [arguments.text("point"), *arguments.rest])
-        shard, texts = points.locate(keyspace, key), points.texts_of(keyspace, key)
+        key = await naming.point(asking.ask, keyspace, [arguments.text("point"), *arguments.rest])
+        shard, texts = naming.cut_by(keyspace, key), naming.texts_of(keyspace, key)
     else:
         shard = await points.largest(asking, table)
         texts = await points.middle(asking, table, shard)
@@ -84,7 +84,7 @@ def halves_of_hash(piece: Piece) -> tuple[Piece, Piece]:
 
 async def merge(asking: Asking, arguments: Arguments) -> Wish | None:
     """CALL pgherd.merge(shard, shard): the first one's group gets both."""
-    first, second = (asking.shard(arguments.number(name)) for name in ("shard", "other"))
+    first, second = (naming.shard(asking.cluster, arguments.number(name)) for name in ("shard", "other"))
     if first.keyspace != second.keyspace or first.id == second.id:
         raise BadSetting("two different shards of one keyspace can be merged")
     one, two = await asking.piece(first), await asking.piece(second)
@@ -155,7 +155,8 @@ async def request(
             return
         settings = await session.settings(arguments)
         if truth(arguments, "dry_run"):
-            await show(session, wish.kind, wish.old, wish.new, settings)
+            new = tuple(replace(piece, id=ShardId(0)) for piece in wish.new) if wish.number else wish.new
+            await show(session, wish.kind, wish.old, new, settings)
             return
         number = await write_down(session.home, wish.kind, wish.old, wish.new, settings)
         if "wait" in arguments.values and not truth(arguments, "wait"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.catalog.admin.call import PROCEDURES, call, is_online
+from pgherd.catalog.admin.arguments import type_of
+from pgherd.catalog.admin.call import PROCEDURES, argument_types, call, is_online, parameter_types
 
-__all__ = ["PROCEDURES", "call", "is_online"]
+__all__ = ["PROCEDURES", "argument_types", "call", "is_online", "parameter_types", "type_of"]

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from pgherd.catalog import naming
 from pgherd.catalog.ddl.change import Change
-from pgherd.catalog.model import GroupId, Shard, ShardId, Table
-from pgherd.catalog.text import literal
-from pgherd.errors import BadSetting, UndefinedProcedure, UndefinedTable
+from pgherd.catalog.model import Table
+from pgherd.errors import BadSetting, UndefinedProcedure
+
+# Of parameters that are no texts. The catalog declares the procedures in the same way (sql/71_procedures.sql).
+_TYPES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("shard", "other", "group", "workflow", "shards"), "integer"),
+    **dict.fromkeys(("verify", "dry_run", "offline", "wait", "stop", "if_exists"), "boolean"),
+}
+
+
+def type_of(parameter: str) -> str:
+    """The SQL type of a procedure's parameter."""
+    return _TYPES.get(parameter, "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +75,5 @@ class Arguments:
 
 
 async def table_argument(change: Change, arguments: Arguments) -> Table:
-    """The table that the argument `table` names, as PostgreSQL reads names (case folded unless quoted)."""
-    given = arguments.text("table")
-    rows = await change.run_home(f"SELECT pg_catalog.array_to_json(pg_catalog.parse_ident({literal(given)}))")
-    parts: list[str] = json.loads(rows[0][0] or "[]")
-    table = change.cluster.find(parts[-1], parts[-2] if len(parts) > 1 else None, change.path)
-    if table is None:
-        raise UndefinedTable(f'table "{given}" does not exist')
-    return table
-
-
-def shard_argument(change: Change, number: int) -> Shard:
-    """The shard of that number."""
-    for keyspace in change.cluster.keyspaces.values():
-        found = keyspace.by_id.get(ShardId(number))
-        if found is not None:
-            return found
-    raise BadSetting(f"there is no shard {number}", hint="SELECT * FROM pgherd.shards shows them.")
-
-
-def group_argument(change: Change, number: int) -> GroupId:
-    """The group of that number."""
-    if number not in change.cluster.groups:
-        raise BadSetting(f"there is no group {number}", hint="SELECT * FROM pgherd.groups shows them.")
-    return GroupId(number)
+    """The table that the argument `table` names."""
+    return await naming.table(change.run_home, change.cluster, change.path, arguments.text("table"))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from pgherd.catalog.admin import shards, tables
-from pgherd.catalog.admin.arguments import Arguments
+from pgherd.catalog.admin.arguments import Arguments, type_of
 from pgherd.catalog.ddl.change import Change, begin
 from pgherd.catalog.model import ClusterMap
 from pgherd.elastic import requests as elastic
 from pgherd.engine.link import Workspace
 from pgherd.engine.work import Work
 from pgherd.errors import UndefinedProcedure
+from pgherd.plan.plans import Call, Param
 from pgherd.reshard import distribution_requests, requests, telling
 from pgherd.reshard.asking import truth
 
@@ -35,7 +36,10 @@ PROCEDURES: Final[Mapping[str, _Procedure]] = {
     "move": _Procedure(parameters=("shard", "group"), run=shards.move, more=requests.SETTINGS),
     "merge": _Procedure(parameters=("shard", "other"), more=requests.SETTINGS),
     **{name: _Procedure(parameters=("workflow",)) for name in telling.WISHES},
-    **{name: _Procedure(parameters=one.parameters, more=one.more) for name, one in elastic.REQUESTS.items()},
+    **{
+        name: _Procedure(parameters=one.parameters, more=one.more, variadic=name == "set_keyspace")
+        for name, one in elastic.REQUESTS.items()
+    },
     "reference": _Procedure(parameters=("table",), run=tables.reference),
     "distribute": _Procedure(
         parameters=("table", "by", "key", "shards"), run=tables.distribute, more=requests.SETTINGS
@@ -77,6 +81,22 @@ async def call(
         change = await begin(work, None, cluster, path)
         await procedure.run(change, arguments)
     return "CALL"
+
+
+def argument_types(plan: Call) -> tuple[str, ...]:
+    """The SQL types of the arguments that a call gives by their places."""
+    procedure = PROCEDURES.get(plan.name)
+    parameters = procedure.parameters if procedure is not None else ()
+    rest = len(plan.args) - len(parameters)
+    return (*map(type_of, parameters), *["text"] * max(rest, 0))
+
+
+def parameter_types(plan: Call) -> tuple[str, ...]:
+    """The SQL types of a call's parameters $1, $2, ..., as far as the procedures know them."""
+    given = [*zip(plan.args, argument_types(plan), strict=False)]
+    given += [(source, type_of(name)) for name, source in plan.named]
+    found = {source.number: kind for source, kind in given if isinstance(source, Param)}
+    return tuple(found.get(number, "text") for number in range(1, max(found, default=0) + 1))
 
 
 def session_of(work: Workspace) -> Work:

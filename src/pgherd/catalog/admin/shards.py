@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgherd.catalog import keys
-from pgherd.catalog.admin.arguments import Arguments, group_argument, shard_argument, table_argument
+from pgherd.catalog import naming
+from pgherd.catalog.admin.arguments import Arguments, table_argument
 from pgherd.catalog.ddl.change import Change, dumps
 from pgherd.catalog.model import GroupId, Key, Keyspace, Shard, Table
 from pgherd.catalog.text import call, identifier, literal, qualified
-from pgherd.errors import BadKey, BadSetting, Refused
+from pgherd.errors import Refused
 
 
 def tables_of(change: Change, keyspace: Keyspace) -> list[Table]:
@@ -46,12 +46,7 @@ def in_shard(table: Table, shard: int) -> str:
 
 async def split(change: Change, arguments: Arguments) -> None:
     """CALL pgherd.split(table, point …), or for a hash keyspace split(table, shard)."""
-    table = await table_argument(change, arguments)
-    if table.kind != "distributed":
-        raise Refused(
-            f'"{table.name}" is not a distributed table',
-            hint=f"CALL pgherd.distribute('{table.name}', by => 'range', key => '...') makes it one.",
-        )
+    table = naming.distributed(await table_argument(change, arguments))
     keyspace = change.cluster.keyspace_of(table)
     if "point" not in arguments.values:
         raise Refused(
@@ -59,49 +54,12 @@ async def split(change: Change, arguments: Arguments) -> None:
             hint="By itself, with offline => false, it finds the middle of the rows.",
         )
     if keyspace.strategy == "hash":
-        shard = shard_argument(change, arguments.number("point"))
-        if shard.keyspace != keyspace.id:
-            raise BadSetting(f'shard {shard.id} does not belong to "{table.name}"')
+        shard = naming.shard_of(change.cluster, table, arguments.number("point"))
         await replace(change, keyspace, shard, _halves_of_hash(change, shard))
         return
-    point = await _point(change, keyspace, [arguments.text("point"), *arguments.rest])
-    shard = keyspace.locate(point)
-    if shard is None:
-        raise BadKey("no shard holds that point")
-    if shard.lower == point:
-        raise BadSetting(
-            "a shard begins at that point already", hint="SELECT * FROM pgherd.shards shows the bounds."
-        )
+    point = await naming.point(change.run_home, keyspace, [arguments.text("point"), *arguments.rest])
+    shard = naming.cut_by(keyspace, point)
     await replace(change, keyspace, shard, _halves_of_range(change, keyspace, shard, point))
-
-
-async def _point(change: Change, keyspace: Keyspace, texts: list[str]) -> Key:
-    if len(texts) == 1 and len(keyspace.key_types) > 1 and texts[0].startswith("{"):
-        rows = await change.run_home(f"SELECT pg_catalog.unnest({literal(texts[0])}::text[])")
-        texts = [row[0] or "" for row in rows]
-    if len(texts) > len(keyspace.key_types):
-        raise BadSetting(f"the key has {len(keyspace.key_types)} columns, the point {len(texts)} values")
-    return tuple(
-        [await _value(change, kind, text) for kind, text in zip(keyspace.key_types, texts, strict=False)]
-    )
-
-
-async def _value(change: Change, key_type: str, text: str) -> Any:
-    try:
-        return keys.decode_text(key_type, text)
-    except keys.Undecodable:
-        pass
-    value = f"{literal(text)}::{key_type}"
-    if key_type == "timestamp with time zone":
-        value = f"({value} AT TIME ZONE 'UTC')::text || '+00'"
-    rows = await change.run_home("SET LOCAL DateStyle = 'ISO, YMD'", f"SELECT ({value})::text")
-    return keys.decode_text(key_type, rows[0][0] or "")
-
-
-def _texts(keyspace: Keyspace, key: Key | None) -> list[str] | None:
-    if key is None:
-        return None
-    return [keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=False)]
 
 
 def _halves_of_range(change: Change, keyspace: Keyspace, shard: Shard, point: Key) -> list[dict[str, Any]]:
@@ -109,7 +67,8 @@ def _halves_of_range(change: Change, keyspace: Keyspace, shard: Shard, point: Ke
     return [
         {
             "id": change.next_shard + number, "group_id": shard.group,
-            "range_start": _texts(keyspace, lower), "range_end": _texts(keyspace, upper),
+            "range_start": lower and naming.texts_of(keyspace, lower),
+            "range_end": upper and naming.texts_of(keyspace, upper),
         }
         for number, (lower, upper) in enumerate(bounds)
     ]  # fmt: skip
@@ -144,8 +103,8 @@ async def replace(change: Change, keyspace: Keyspace, old: Shard, new: list[dict
 
 async def move(change: Change, arguments: Arguments) -> None:
     """CALL pgherd.move(shard, group)."""
-    shard = shard_argument(change, arguments.number("shard"))
-    target = group_argument(change, arguments.number("group"))
+    shard = naming.shard(change.cluster, arguments.number("shard"))
+    target = naming.group(change.cluster, arguments.number("group"))
     if shard.group == target:
         change.work.notice(f"shard {shard.id} is in group {target} already")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgherd.catalog import naming
 from pgherd.catalog.admin.arguments import Arguments, table_argument
 from pgherd.catalog.admin.shards import carry, in_shard, stored, whole_texts
 from pgherd.catalog.ddl.change import HOME, Change
@@ -80,10 +81,8 @@ async def _refuse_triggers(change: Change, table: Table) -> None:
 async def distribute(change: Change, arguments: Arguments) -> None:
     """CALL pgherd.distribute(table, by => 'range' | 'hash', key => 'a, b', shards => n)."""
     table = await table_argument(change, arguments)
-    strategy = arguments.text("by").lower()
-    if strategy not in ("range", "hash"):
-        raise BadSetting("pgherd.distribute: by must be 'range' or 'hash'")
-    key = await _key(change, table, arguments.text("key"))
+    strategy = naming.strategy(arguments.text("by"))
+    key = await naming.key(change.run_home, table, arguments.text("key"))
     await _refuse_dependents(change, table, await _locked_single(change, table, "a distributed table"))
     await _refuse_null_keys(change, table, key)
     text = await _to_template(change, table, strategy, key)
@@ -97,17 +96,6 @@ async def distribute(change: Change, arguments: Arguments) -> None:
     await change.everywhere(*whole_texts([now]))
     await change.run_home(call("veil", literal(table.schema), literal(table.name)))
     await _finish(change)
-
-
-async def _key(change: Change, table: Table, text: str) -> tuple[str, ...]:
-    rows = await change.run_home(
-        f"SELECT (pg_catalog.parse_ident(pg_catalog.btrim(part)))[1] FROM pg_catalog.unnest(pg_catalog.string_to_array({literal(text)}, ',')) AS part"
-    )
-    key = tuple(row[0] or "" for row in rows)
-    for name in key:
-        if table.column(name) is None:
-            raise BadSetting(f'column "{name}" of table "{table.name}" does not exist')
-    return key
 
 
 async def _refuse_dependents(change: Change, table: Table, shape: dict[str, Any]) -> None:

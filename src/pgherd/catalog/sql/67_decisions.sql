@@ -176,15 +176,6 @@ BEGIN
     ON CONFLICT (group_id) DO UPDATE SET draining = excluded.draining;
 END $$;
 
-CREATE OR REPLACE PROCEDURE pgherd.set_balancing(setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_balancing'); END $$;
-CREATE OR REPLACE PROCEDURE pgherd.rebalance(dry_run boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('rebalance'); END $$;
-CREATE OR REPLACE PROCEDURE pgherd.drain("group" integer, stop boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('drain'); END $$;
-COMMENT ON PROCEDURE pgherd.set_balancing IS 'Change how eager balancing is in the whole cluster: balancing, round, sustain_rounds and more (docs/balancing.md).';
-COMMENT ON PROCEDURE pgherd.rebalance IS 'Move shards until all groups carry about their part, one after the other; dry_run: only say which, and what it costs.';
-COMMENT ON PROCEDURE pgherd.drain IS 'Let a group become empty: its shards move to others. stop: no longer.';
-CREATE OR REPLACE PROCEDURE pgherd.set_keyspace("table" text, setting text, value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM pgherd.not_here('set_keyspace'); END $$;
-COMMENT ON PROCEDURE pgherd.set_keyspace IS 'Change a setting of the keyspace that a table belongs to: autosplit, size_max, load_max, window and more (docs/balancing.md).';
-
 -- What a round of decisions reads on group 0, in one answer. Times are seconds since 1970; a change counts from its cutover.
 CREATE OR REPLACE FUNCTION pgherd.balance_facts() RETURNS jsonb LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
