@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgherd.catalog import naming
 from pgherd.catalog.model import ClusterMap, GroupId, Keyspace, Shard, Table
 from pgherd.catalog.text import literal
 from pgherd.engine.link import Link, Row
 from pgherd.engine.work import Work
-from pgherd.errors import BadSetting, Refused, UndefinedTable, WrongState
+from pgherd.errors import BadSetting, WrongState
 from pgherd.reshard.model import Piece
 
 if TYPE_CHECKING:
@@ -48,27 +49,12 @@ class Asking:
         return rows
 
     async def table(self, arguments: Arguments) -> Table:
-        """The distributed table that the argument `table` names, as PostgreSQL reads names."""
-        given = arguments.text("table")
-        rows = await self.ask(f"SELECT pg_catalog.array_to_json(pg_catalog.parse_ident({literal(given)}))")
-        parts: list[str] = json.loads(rows[0][0] or "[]")
-        table = self.cluster.find(parts[-1], parts[-2] if len(parts) > 1 else None, self.path)
-        if table is None:
-            raise UndefinedTable(f'table "{given}" does not exist')
-        if table.kind != "distributed":
-            raise Refused(
-                f'"{table.name}" is not a distributed table',
-                hint=f"CALL pgherd.distribute('{table.name}', by => 'range', key => '...') makes it one.",
-            )
-        return table
+        """The distributed table that the argument `table` names."""
+        return naming.distributed(await self.any_table(arguments))
 
-    def shard(self, number: int) -> Shard:
-        """The shard of that number."""
-        for keyspace in self.cluster.keyspaces.values():
-            for shard in keyspace.shards:
-                if shard.id == number:
-                    return shard
-        raise BadSetting(f"there is no shard {number}", hint="SELECT * FROM pgherd.shards shows them.")
+    async def any_table(self, arguments: Arguments) -> Table:
+        """The table that the argument `table` names, of any kind."""
+        return await naming.table(self.ask, self.cluster, self.path, arguments.text("table"))
 
     async def piece(self, shard: Shard) -> Piece:
         """The shard as the catalog has it."""

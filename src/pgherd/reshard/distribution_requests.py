@@ -6,12 +6,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from pgherd.catalog import naming
 from pgherd.catalog.admin.arguments import Arguments
 from pgherd.catalog.ddl.rules import check_foreign_keys
 from pgherd.catalog.model import ClusterMap, GroupId, KeyspaceId, Table
 from pgherd.catalog.text import array, call, literal, qualified
 from pgherd.engine.work import Work
-from pgherd.errors import BadSetting, Refused, UndefinedTable
+from pgherd.errors import BadSetting, Refused
 from pgherd.reshard.asking import Asking, asking, truth
 from pgherd.reshard.distribution_model import KINDS, PHASES, STEPS, Order
 from pgherd.reshard.estimate import COPY_BYTES_S, SCAN_BYTES_S
@@ -27,7 +28,7 @@ async def request(
 ) -> None:
     """Record what was asked for and watch it. Raises Refused with every obstacle, WorkflowFailed, or why it cannot be."""
     async with asking(work, cluster, path, name) as session:
-        table = await find(session, arguments)
+        table = await session.any_table(arguments)
         order = await _order(session, name, table, arguments)
         obstacles = [text async for text in _obstacles(session, name, table, order)]
         if obstacles:
@@ -52,17 +53,6 @@ async def request(
         await watch(session, number)
 
 
-async def find(session: Asking, arguments: Arguments) -> Table:
-    """The table that the argument `table` names."""
-    given = arguments.text("table")
-    rows = await session.ask(f"SELECT pg_catalog.array_to_json(pg_catalog.parse_ident({literal(given)}))")
-    parts: list[str] = json.loads(rows[0][0] or "[]")
-    table = session.cluster.find(parts[-1], parts[-2] if len(parts) > 1 else None, session.path)
-    if table is None:
-        raise UndefinedTable(f'table "{given}" does not exist')
-    return table
-
-
 async def _order(session: Asking, name: str, table: Table, arguments: Arguments) -> Order:
     wanted = "single" if name == "distribute" else "distributed"
     if table.kind != wanted:
@@ -70,28 +60,15 @@ async def _order(session: Asking, name: str, table: Table, arguments: Arguments)
         raise Refused(f'"{table.name}" is a {table.kind} table or view, not a {wanted} table', hint=hint)
     if name == "undistribute":
         return Order(schema=table.schema, name=table.name)
-    by = arguments.text("by").lower()
-    if by not in ("range", "hash"):
-        raise BadSetting("pgherd.distribute: by must be 'range' or 'hash'")
+    by = naming.strategy(arguments.text("by"))
     count = arguments.optional_number("shards")
     if count is not None and (by != "hash" or count < 1):
         raise BadSetting(
             "pgherd.distribute: shards is a positive number, for by => 'hash'",
             hint="Range keyspaces begin with one shard; CALL pgherd.split(...) cuts it.",
         )
-    key = await _key(session, table, arguments.text("key"))
+    key = await naming.key(session.ask, table, arguments.text("key"))
     return Order(schema=table.schema, name=table.name, by=by, key=key, shards=count)
-
-
-async def _key(session: Asking, table: Table, text: str) -> tuple[str, ...]:
-    rows = await session.ask(
-        f"SELECT (pg_catalog.parse_ident(pg_catalog.btrim(part)))[1] FROM pg_catalog.unnest(pg_catalog.string_to_array({literal(text)}, ',')) AS part"
-    )
-    key = tuple(row[0] or "" for row in rows)
-    for name in key:
-        if table.column(name) is None:
-            raise BadSetting(f'column "{name}" of table "{table.name}" does not exist')
-    return key
 
 
 async def _obstacles(session: Asking, name: str, table: Table, order: Order) -> AsyncIterator[str]:
@@ -182,4 +159,4 @@ async def is_small(
 ) -> bool:
     """Whether the table holds so little that it is changed sooner than a workflow would have begun."""
     async with asking(work, cluster, path, name) as session:
-        return await _size(session, await find(session, arguments)) <= SMALL_BYTES
+        return await _size(session, await session.any_table(arguments)) <= SMALL_BYTES

@@ -2,57 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pgherd.catalog import keys
-from pgherd.catalog.model import Key, Keyspace, Shard, Table, physical_schema
+from pgherd.catalog.model import Shard, Table, physical_schema
 from pgherd.catalog.text import identifier, literal, qualified
-from pgherd.errors import BadKey, BadSetting, Refused
+from pgherd.errors import Refused
 from pgherd.reshard.asking import Asking
 
 SAMPLE_ROWS = 200_000
-
-
-async def given(asking: Asking, keyspace: Keyspace, texts: Sequence[str]) -> Key:
-    """The point that somebody wrote: a value for each column, or fewer, or one array. Raises BadSetting."""
-    parts = list(texts)
-    if len(parts) == 1 and len(keyspace.key_types) > 1 and parts[0].startswith("{"):
-        parts = [
-            row[0] or "" for row in await asking.ask(f"SELECT pg_catalog.unnest({literal(parts[0])}::text[])")
-        ]
-    if len(parts) > len(keyspace.key_types):
-        raise BadSetting(f"the key has {len(keyspace.key_types)} columns, the point {len(parts)} values")
-    pairs = zip(keyspace.key_types, parts, strict=False)
-    return tuple([await _value(asking, kind, text) for kind, text in pairs])
-
-
-async def _value(asking: Asking, key_type: str, text: str) -> object:
-    try:
-        return keys.decode_text(key_type, text)
-    except keys.Undecodable:
-        pass
-    value = f"{literal(text)}::{key_type}"
-    if key_type == "timestamp with time zone":
-        value = f"({value} AT TIME ZONE 'UTC')::text || '+00'"
-    rows = await asking.ask("SET LOCAL DateStyle = 'ISO, YMD'", f"SELECT ({value})::text")
-    return keys.decode_text(key_type, rows[0][0] or "")
-
-
-def texts_of(keyspace: Keyspace, key: Key) -> tuple[str, ...]:
-    """A point as the catalog has it."""
-    return tuple(keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, key, strict=False))
-
-
-def locate(keyspace: Keyspace, point: Key) -> Shard:
-    """The shard that the point cuts. Raises BadKey, BadSetting."""
-    shard = keyspace.locate(point)
-    if shard is None:
-        raise BadKey("no shard holds that point")
-    if shard.lower == point:
-        raise BadSetting(
-            "a shard begins at that point already", hint="SELECT * FROM pgherd.shards shows the bounds."
-        )
-    return shard
 
 
 async def largest(asking: Asking, table: Table) -> Shard:
