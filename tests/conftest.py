@@ -17,8 +17,6 @@ ELASTIC = {
 # Sensitive to what ran before on the shared replicated cluster: their cause is still to be found.
 ELASTIC_CASES = {
     "test_a_lost_primary_is_followed[burn]",
-    "test_a_stopped_primary_hands_over_and_follows_when_it_starts_again",
-    "test_every_primary_has_a_lease_and_a_standby_in_step",
 }
 
 

@@ -26,7 +26,7 @@ GROUP = 1  # the group whose primary goes away
 
 @pytest.fixture(scope="module")
 def dsn(replicated_cluster: LocalCluster) -> Iterator[str]:
-    """A gateway in front of the run's replicated cluster, with tables of this module."""
+    """A gateway in front of the run's replicated cluster, for this module alone, with tables of its own."""
     herd = replicated_cluster
     nodes.wait_healthy(herd)
     uri = herd.dsn(herd.up())
@@ -36,6 +36,7 @@ def dsn(replicated_cluster: LocalCluster) -> Iterator[str]:
         db.execute("INSERT INTO counter SELECT n, 0 FROM generate_series(1, 40) n")
         db.execute("INSERT INTO purse SELECT n, 0 FROM generate_series(1, 40) n")
     yield uri
+    herd.gateway.stop()
     nodes.wait_healthy(herd)
 
 

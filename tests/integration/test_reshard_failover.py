@@ -47,6 +47,7 @@ def dsn(herd: LocalCluster) -> Iterator[str]:
         db.execute("CREATE TABLE lasting (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id)")
         db.execute("INSERT INTO lasting SELECT -n, repeat('x', 100) FROM generate_series(1, 500) n")
     yield uri
+    herd.gateway.stop()
     nodes.wait_healthy(herd)
 
 

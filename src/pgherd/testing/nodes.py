@@ -84,13 +84,16 @@ def standby(cluster: LocalCluster, group: int) -> str:
 
 
 def wait_healthy(cluster: LocalCluster, within_s: float = HEALTHY_S) -> None:
-    """Start what does not run and wait until every group has its primary and all its standbys stream from it in step."""
-    current = cluster.existing()
-    replicated = cluster.replicated(current)
-    for node in current.nodes:
+    """Start what does not run, also what `stop_node` stopped, and wait until every group has its primary and all its
+    standbys stream from it in step."""
+    for node in cluster.existing().nodes:
         faults = NodeFaults(cluster, node.name)
         faults.thaw()
+        if node.stopped:
+            cluster.start_node(node.name)
         faults.start()
+    current = cluster.existing()
+    replicated = cluster.replicated(current)
     for group in current.groups:
         wait_for(lambda group=group: replicated.is_ready(group.id), within_s, f"group {group.id} in health")
 

@@ -52,8 +52,8 @@ def grouped_cluster(yard: Yard) -> LocalCluster:
 
 @pytest.fixture(scope="session")
 def replicated_cluster(yard: Yard) -> LocalCluster:
-    """Two groups of two nodes each under Patroni, with etcd, catalog installed, no gateway. Restore what you break:
-    `testing.nodes` has a node's faults and the waiting for health."""
+    """Two groups of two nodes each under Patroni, with etcd, catalog installed, no gateway. Restore what you break, and stop
+    a gateway that you start: `testing.nodes` has a node's faults and the waiting for health."""
     return yard.cluster("replicated", groups=2, replicas=1, gateway=False)
 
 
