@@ -15,6 +15,7 @@ from pgherd.deploy import members, node_config
 from pgherd.deploy.node_config import NodeConfig
 from pgherd.errors import PgherdError
 
+TRY_S = 120.0  # longer than a change of the map waits for another one, and its commit for a failover
 FIRST_S = 1.0
 PAUSE_S_MAX = 15.0
 
@@ -24,9 +25,12 @@ async def announce(config: NodeConfig) -> None:
     pause, said = FIRST_S, ""
     while True:
         try:
-            if await members.register_self(config):
+            async with asyncio.timeout(TRY_S):
+                reason = await members.register_self(config)
+            if not reason:
                 return
-            reason = "waiting until the catalog knows this group (pgherd init, pgherd add-group)"
+        except TimeoutError:
+            reason = f"a group did not answer within {TRY_S:.0f} s"
         except PgherdError as error:
             reason = error.message
         if reason != said:

@@ -19,7 +19,7 @@ from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.catalog.text import literal
 from pgherd.deploy import patroni, patroni_api
-from pgherd.deploy.node_config import NodeConfig
+from pgherd.deploy.node_config import NodeConfig, address
 from pgherd.engine.link import Link
 from pgherd.errors import DeployError, EtcdDown, GroupDown
 from pgherd.gateway.tls import client_context
@@ -159,33 +159,43 @@ async def _known_groups(lender: Primaries) -> set[GroupId]:
 # ---- registering -------------------------------------------------------------------------------------
 
 
-async def register_self(config: NodeConfig) -> bool:
-    """Let the catalog know where this node answers. False if it is not time yet.
+async def register_self(config: NodeConfig) -> str:
+    """Let the catalog know where this node answers. Empty when that is done, else what it waits for.
 
-    That is: it is not announced, or there is no catalog, or the catalog does not know its group (`pgherd init` and
-    `pgherd add-group` register all nodes that are there). Raises PgherdError where trying again may help.
+    That is: until it is announced, by a Patroni that has taken up these settings (etcd may still name where the node was
+    before); and until the catalog knows its group (`pgherd init` and `pgherd add-group` register all nodes that are there).
+    Raises PgherdError where trying again may help.
     """
-    lender = Primaries(config)
-    mine = [member for member in await asyncio.to_thread(lender.announced) if member.name == config.name]
-    if not mine:
-        return False
+    lender, wished = Primaries(config), _wished(config)
+    if not any(_same(node_of(each), wished) for each in await asyncio.to_thread(lender.announced)):
+        return "waiting until Patroni announces this node as its settings say"
     cluster = await catalog_map(config)
-    group = cluster.groups.get(group_of(mine[0])) if cluster else None
+    group = cluster.groups.get(wished.group) if cluster else None
     if group is None:
-        return False
-    wished = node_of(mine[0])
-    known = [node for node in group.nodes if node.name == config.name]
-    if not known or not _same(known[0], wished):
+        return "waiting until the catalog knows this group (pgherd init, pgherd add-group)"
+    if not any(_same(known, wished) for known in group.nodes):
         await catalog_nodes.add(lender, wished)
-    await asyncio.to_thread(
-        settle_synchronous, config, group_of(mine[0]), len({n.name for n in group.nodes} | {config.name})
+    names = {node.name for node in group.nodes} | {config.name}
+    await asyncio.to_thread(settle_synchronous, config, wished.group, len(names))
+    return ""
+
+
+def _wished(config: NodeConfig) -> Node:
+    """A node as its settings have it, the host as it comes back out of etcd's URL; its id means nothing."""
+    return Node(
+        id=0,
+        group=GroupId(config.group),
+        host=urlsplit(f"//{address(config.host, config.port)}").hostname or "",
+        port=config.port,
+        database=config.database,
+        region=config.region,
+        zone=config.zone,
+        name=config.name,
     )
-    return True
 
 
-def _same(known: Node, wished: Node) -> bool:
-    places = [(n.group, n.host, n.port, n.database, n.region, n.zone) for n in (known, wished)]
-    return places[0] == places[1]
+def _same(one: Node, other: Node) -> bool:
+    return replace(one, id=0) == replace(other, id=0)
 
 
 def settle_synchronous(config: NodeConfig, group: GroupId, nodes: int) -> bool:
