@@ -17,6 +17,7 @@ from pgherd.reshard.running import Run
 from pgherd.testing.servers import Yard
 
 POINTS = (
+    "copy: slot made",
     "copy: table copied",
     "catch_up: done",
     "verify: table compared",

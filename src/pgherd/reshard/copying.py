@@ -12,7 +12,7 @@ from pgherd.engine.link import Link
 from pgherd.gateway import wire
 from pgherd.reshard import pace
 from pgherd.reshard.model import Direction, Piece, Route
-from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, timeline_of
+from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, see, timeline_of
 from pgherd.reshard.running import Run
 from pgherd.reshard.tables import CopiedTable
 
@@ -118,12 +118,11 @@ async def _table(
     counter: Counter,
 ) -> None:
     table, piece = what
-    begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'"
     root, source = table.root(direction.side), table.in_shard(piece.id)
     if route.source == route.target:
         await _inside(
             f"INSERT INTO {root} ({table.names}) SELECT {table.names} FROM {source}",
-            begin,
+            snapshot,
             target,
             counter,
             source,
@@ -131,7 +130,7 @@ async def _table(
         return
     sender = await run.places.open(route.source)
     try:
-        await sender.do(begin)
+        await see(sender, snapshot)
         chunks = _counted(sender, f"COPY {source} ({table.names}) TO STDOUT", counter)
         rows = await target.copy_in(f"COPY {root} ({table.names}) FROM STDIN", chunks)
         counter.rows += rows
@@ -139,9 +138,9 @@ async def _table(
         sender.close()
 
 
-async def _inside(text: str, begin: str, target: ServerLink, counter: Counter, source: str) -> None:
+async def _inside(text: str, snapshot: str, target: ServerLink, counter: Counter, source: str) -> None:
     """Rows that stay on their server never leave it."""
-    await target.do(begin)
+    await see(target, snapshot)
     try:
         unit = await target.exchange(wire.query(text))
         counter.rows += int(unit.tag.rsplit(" ", 1)[-1] or 0)

@@ -18,6 +18,7 @@ from pgherd.engine.link import Link
 from pgherd.errors import OutcomeUnknown, PgherdError, ServerError, SnapshotBusy
 from pgherd.reshard import records
 from pgherd.reshard.model import Direction, pieces_text
+from pgherd.reshard.passing import HINDERED
 from pgherd.reshard.running import HOME, Run, no_point
 from pgherd.reshard.stream import Stream, mark
 from pgherd.reshard.tables import CopiedTable
@@ -26,7 +27,6 @@ from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Protocol
 
-_BUSY = frozenset({"55P03", "57014", "40P01", "40001"})
 COMMIT_PART = 0.25  # of the budget stays for the commit
 OUTER_LOCK_MS = 1000  # for locks that make no writer wait
 CALM_S = 2.0
@@ -120,7 +120,7 @@ async def change_map(run: Run, text: str) -> None:
                 await run.places.refresh()
             except ServerError as error:
                 await transaction.rollback()
-                if error.code not in _BUSY:
+                if error.code not in HINDERED:
                     raise
             except BaseException:
                 await transaction.rollback()
@@ -188,7 +188,7 @@ async def _attempt(run: Run, cut: Cut, streams: list[Stream], gates: Gates) -> f
         await transaction.rollback()
         if isinstance(error, TimeoutError):
             raise TryLater("the last changes took too long") from error
-        if isinstance(error, ServerError) and error.code in _BUSY:
+        if isinstance(error, ServerError) and error.code in HINDERED:
             raise TryLater(error.message) from error
         raise
     try:

@@ -24,12 +24,10 @@ from pgherd.reshard.distribution_model import KINDS, PHASES, STEPS, Order, next_
 from pgherd.reshard.model import Piece, Workflow
 from pgherd.reshard.running import HOME, Run, Stopped
 from pgherd.transaction import recovery
-from pgherd.transaction.perform import is_lost
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.3
 LOCKS_MAX = 200
-_BUSY = frozenset({"55P03", "40P01", "57014", "55006", "53300"})
 
 __all__ = ["KINDS", "ride"]
 
@@ -364,11 +362,8 @@ async def _stopped(run: Run, wanted: str) -> None:
 
 async def _failed(run: Run, error: BaseException) -> None:
     """Go on later if the cause may pass, else take everything back; what is on its way back only goes on."""
-    passing = isinstance(error, OSError | TimeoutError | Changed) or getattr(error, "retry", False)
-    if isinstance(error, ServerError):
-        passing = is_lost(error) or error.code in _BUSY
-    if isinstance(error, Ended) and run.workflow.wanted == "cancel":
-        passing = False
+    pause_s = run.patience.pause_s(run.place, error)
+    passing = isinstance(error, Changed) or run.patience.has(error)
     try:
         if passing or run.workflow.going != "forward" or run.workflow.state == "kept":
             await run.note(**records.told(error))
@@ -379,4 +374,4 @@ async def _failed(run: Run, error: BaseException) -> None:
             await run.note(going="cancel", **records.told(error))
     except (PgherdError, OSError, TimeoutError):
         log.info("workflow %s: group 0 does not answer", run.workflow.id)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause_s)

@@ -24,13 +24,13 @@ from pgherd.reshard import records
 from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, pause_after
 from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
 from pgherd.reshard.model import Piece
+from pgherd.reshard.passing import HINDERED
 from pgherd.reshard.running import Run, no_point
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Protocol
 
-_BUSY = frozenset({"55P03", "57014", "40P01", "40001"})
 OUTER_LOCK_MS = 1000
 SETTINGS = f"SET LOCAL lock_timeout = {OUTER_LOCK_MS}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL row_security = off"
 
@@ -135,7 +135,7 @@ async def _attempt(run: Run, step: str, body: Body, gates: Gates) -> float:
         await run.point("cutover: before the commit")
     except BaseException as error:
         await transaction.rollback()
-        if isinstance(error, ServerError) and error.code in _BUSY:
+        if isinstance(error, ServerError) and error.code in HINDERED:
             raise TryLater(error.message) from error
         if isinstance(error, GroupsChanged):  # the next try reads the map anew
             raise TryLater(error.message) from error

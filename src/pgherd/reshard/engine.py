@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping
 from typing import Any
 
 from pgherd.engine.link import Link
-from pgherd.errors import PgherdError, Refused, ServerError
+from pgherd.errors import PgherdError, Refused
 from pgherd.reshard import distribution, records
 from pgherd.reshard.cutover import Changed
-from pgherd.reshard.governor import watch
+from pgherd.reshard.governor import watch, watch_primaries
 from pgherd.reshard.model import Workflow
+from pgherd.reshard.passing import Patience
 from pgherd.reshard.phases import CUTOVER, PHASES, reached
 from pgherd.reshard.places import Places
-from pgherd.reshard.running import HOME, Point, Run, Stopped, TooHeavy, no_point
+from pgherd.reshard.running import HOME, Point, Run, Stopped, no_point
 from pgherd.reshard.steps import STEPS, clean, cut_back, finish_tables, let_go
 from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import Different
 from pgherd.transaction import recovery
-from pgherd.transaction.perform import is_lost
 
 log = logging.getLogger(__name__)
 
 LOCK = 0x7069_0001 << 32  # the lock of whoever carries workflows out, on group 0
 LOOK_S = 0.5
-AGAIN_MAX_S = 10.0
 COPIES_MAX = 3
 
 
@@ -36,11 +36,13 @@ class Engine:
     def __init__(self, places: Places, *, point: Point = no_point) -> None:
         self.places, self.point = places, point
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._patience: dict[int, Patience] = {}
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Wait for the lock, then work. Raises GroupDown when group 0 is lost: whoever comes next goes on."""
         await self.places.refresh()
         link = await self.places.open(HOME)
+        watching = asyncio.create_task(watch_primaries(self.places))
         try:
             while not await _locked(link):  # noqa: ASYNC110 another process holds it
                 await asyncio.sleep(LOOK_S)
@@ -51,9 +53,10 @@ class Engine:
                     return
                 await asyncio.sleep(LOOK_S)
         finally:
-            for task in self._tasks.values():
+            tasks = (watching, *self._tasks.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             link.close()
 
     def _start(self, found: list[Workflow]) -> None:
@@ -72,18 +75,20 @@ class Engine:
 
     async def _advance(self, workflow: Workflow) -> None:
         """One workflow until its end, a pause, or an error that time may heal."""
+        patience = self._patience.setdefault(workflow.id, Patience(random.random))
+        run = Run(self.places, workflow, self.point, patience)
         try:
-            await self._advance_once(workflow)
+            await self._advance_once(run)
         except (
             PgherdError,
             OSError,
             TimeoutError,
-        ) as error:  # while it was taken back: a group that fails over
+        ) as error:  # a group that fails over while all is taken back
             log.info("workflow %s: %s: %s", workflow.id, type(error).__name__, error)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(patience.pause_s(run.place, error))
 
-    async def _advance_once(self, workflow: Workflow) -> None:
-        run = Run(self.places, workflow, self.point)
+    async def _advance_once(self, run: Run) -> None:
+        workflow = run.workflow
         if workflow.kind in distribution.KINDS:
             await distribution.ride(run)
             return
@@ -147,7 +152,8 @@ class Engine:
             await run.begin_phase(PHASES[step.name])
             await step.do(run)
             await self.point(f"{step.name}: done")
-            await run.note(step=step.name)
+            healed = {} if run.workflow.memory.get("lost") else {"error": None, "hint": None}
+            await run.note(step=step.name, **healed)
             await self.point(f"{step.name}: recorded")
         await run.note(state="done", phase="", progress={})
 
@@ -182,26 +188,27 @@ class Engine:
 
     async def _failed(self, run: Run, error: BaseException) -> None:
         """After an error: go on later if the cause may pass, copy again if the copy is bad, else take everything back."""
+        pause_s = run.patience.pause_s(run.place, error)
         if (
             reached(run.workflow.step) > CUTOVER
             or run.workflow.state == "kept"
             or run.workflow.going != "forward"
         ):
-            await self._later(run, error)
+            await self._later(run, error, pause_s)
         elif isinstance(error, Different | Refused) and run.workflow.memory.get("copies", 0) < COPIES_MAX - 1:
             await run.remember(copies=run.workflow.memory.get("copies", 0) + 1)
             await self._undone(run, "waiting", error)
-        elif not isinstance(error, TooHeavy) and _may_pass(error):
-            await self._later(run, error)
+        elif run.patience.has(error):
+            await self._later(run, error, pause_s)
         else:
             await self._undone(run, "failed", error)
 
-    async def _later(self, run: Run, error: BaseException) -> None:
+    async def _later(self, run: Run, error: BaseException, pause_s: float) -> None:
         try:
             await run.note(**records.told(error))
         except (PgherdError, OSError, TimeoutError):
             log.info("workflow %s: group 0 does not answer", run.workflow.id)
-        await asyncio.sleep(min(AGAIN_MAX_S, 1.0))
+        await asyncio.sleep(pause_s)
 
 
 def _anew(memory: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,9 +218,3 @@ def _anew(memory: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _locked(link: Link) -> bool:
     return (await link.run(f"SELECT pg_try_advisory_lock({LOCK})"))[0][0] == "t"
-
-
-def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, ServerError):
-        return is_lost(error) or error.code in ("55P03", "40P01", "57014", "53300", "55006")
-    return isinstance(error, OSError | TimeoutError) or getattr(error, "retry", False)

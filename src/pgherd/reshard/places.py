@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.catalog import store
@@ -35,6 +36,8 @@ class Places:
         self.cluster_id = ""
         self.last: dict[GroupId, Node] = {}
         self._idle: dict[GroupId, list[ServerLink]] = {}
+        self._open: WeakSet[ServerLink] = WeakSet()  # to primaries; lent, idle or kept by somebody
+        self._closed = False
 
     @property
     def map(self) -> ClusterMap:
@@ -81,6 +84,7 @@ class Places:
                     if await self._leads(link, group):
                         await link.do(TEXTS)
                         self._found(group, node)
+                        self._open.add(link)
                         return link
                 failure = GroupDown(f"group {group} has no primary just now")
             except (PgherdError, TimeoutError) as error:
@@ -105,11 +109,12 @@ class Places:
         return not managed if lease_ms is None else int(lease_ms) > 0
 
     def _found(self, group: GroupId, node: Node) -> None:
-        """The primary is `node`: connections to another one that led before are of no use."""
+        """The primary is `node`. Who waits for another one that led before waits in vain: it may be cut off, and never answer."""
         last = self.last.get(group)
         if last is not None and last.id != node.id:
-            for link in self._idle.pop(group, []):
-                link.close()
+            self._idle.pop(group, None)
+            for link in [link for link in self._open if link.group == group and link.node.id != node.id]:
+                link.abort()
         self.last[group] = node
 
     def standbys(self, group: GroupId) -> tuple[Node, ...]:
@@ -137,7 +142,8 @@ class Places:
         """Keep it for the next one, or close it."""
         assert isinstance(link, ServerLink)
         idle = self._idle.setdefault(link.group, [])
-        if reusable and not link.broken and not link.busy and link.status == 0x49 and len(idle) < IDLE_MAX:
+        usable = reusable and not link.broken and not link.busy and link.status == 0x49
+        if usable and len(idle) < IDLE_MAX and not self._closed:
             idle.append(link)
         else:
             link.close()
@@ -158,15 +164,9 @@ class Places:
         async with self.link(group) as link:
             return await link.run(sql)
 
-    async def everywhere(self, sql: str | Mapping[GroupId, str]) -> None:
-        """Run a text on every group's primary, side by side."""
-        texts = dict.fromkeys(self.groups, sql) if isinstance(sql, str) else sql
-        async with asyncio.TaskGroup() as tasks:
-            for group, text in texts.items():
-                tasks.create_task(self.ask(group, text))
-
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and what is given back from now on."""
+        self._closed = True
         for links in self._idle.values():
             for link in links:
                 link.close()

@@ -17,6 +17,7 @@ from pgherd.reshard.places import Places
 
 _EPOCH_2000 = 946684800
 HIGH_WATER_BYTES = 16 << 20
+_SNAPSHOT_GONE = frozenset({"42704", "22023", "55000"})  # no file, in the words of two versions; no process
 _status = struct.Struct(">cQQQQB").pack
 
 
@@ -103,6 +104,16 @@ async def create_slot(link: ServerLink, slot: str, *, temporary: bool = False) -
         f"CREATE_REPLICATION_SLOT \"{slot}\" {'TEMPORARY ' if temporary else ''}LOGICAL pgoutput (SNAPSHOT 'export')"
     )
     return lsn_of(rows[0][1] or "0/0"), rows[0][2] or ""
+
+
+async def see(link: ServerLink, snapshot: str) -> None:
+    """Begin a transaction that sees what the snapshot of a slot sees. Raises GroupDown when that is gone: its maker's server was started anew."""
+    try:
+        await link.do(f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'")
+    except ServerError as error:
+        if error.code not in _SNAPSHOT_GONE:
+            raise
+        raise GroupDown(f"group {link.group} was started anew: a snapshot is gone with it") from error
 
 
 async def timeline_of(link: ServerLink) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from pgherd.catalog.text import literal
 from pgherd.errors import PgherdError
 from pgherd.reshard import records
 from pgherd.reshard.model import Direction, Route, Workflow
+from pgherd.reshard.passing import Patience
 from pgherd.reshard.places import Places
 from pgherd.reshard.stream import Course, Stream
 from pgherd.reshard.tables import CopiedTable, tables_of
@@ -38,13 +40,25 @@ async def no_point(name: str) -> None:
 class Run:
     """One workflow on its way. `point` is called at named places within the steps; tests cut there."""
 
-    def __init__(self, places: Places, workflow: Workflow, point: Point = no_point) -> None:
+    def __init__(
+        self,
+        places: Places,
+        workflow: Workflow,
+        point: Point = no_point,
+        patience: Patience | None = None,
+    ) -> None:
         self.places, self.workflow, self.point = places, workflow, point
+        self.patience = patience or Patience(random.random)
         self.tables: tuple[CopiedTable, ...] = ()
         self.streams: dict[str, list[tuple[Stream, asyncio.Task[None]]]] = {}
         self._progress: dict[str, Any] = {}
         self._told = 0.0
         self.speed = 1.0  # the part of full speed that a copy may take now; the governor sets it
+
+    @property
+    def place(self) -> str:
+        """Where it is: as long as that does not change, it makes no headway."""
+        return f"{self.workflow.going} {self.workflow.step}"
 
     async def look(self) -> None:
         """Learn what the tables look like now."""

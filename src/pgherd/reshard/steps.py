@@ -22,7 +22,6 @@ from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, timelin
 from pgherd.reshard.running import HOME, Run
 from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import verify
-from pgherd.transaction.perform import is_lost
 
 Act = Callable[[Run], Awaitable[None]]
 POLL_S = 0.5
@@ -233,7 +232,7 @@ async def _keep(run: Run) -> None:
     try:
         await _follow(run)
     except (Refused, SourceReplaced, ServerError) as error:
-        if is_lost(error):
+        if run.patience.has(error):
             raise
         await let_go(run, error)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from typing import cast
 from pgherd.backend.connection import ServerLink
 from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import literal
-from pgherd.errors import GroupDown, PgherdError, Refused, ServerError
+from pgherd.errors import GroupDown, PgherdError, Refused
 from pgherd.reshard import pgoutput
 from pgherd.reshard.applying import Applier, Target
+from pgherd.reshard.passing import Patience
 from pgherd.reshard.places import Places
 from pgherd.reshard.replication import Streaming, confirm, start, timeline_of
 from pgherd.reshard.tables import CopiedTable
-from pgherd.transaction.perform import is_lost
 
 BATCH = 5_000
 MARK = "pgherd"
@@ -109,18 +110,17 @@ class Stream:
 
     async def run(self) -> None:
         """Until cancelled, or until it fails for good; lost connections are made again."""
-        pause_s = 0.1
+        patience = Patience(random.random)
         try:
             while True:
-                began = time.monotonic()
                 try:
                     await self._session()
                 except (PgherdError, OSError, TimeoutError) as error:
-                    if not _passing(error):
+                    pause_s = patience.pause_s(str(self.applied), error)
+                    if isinstance(error, Refused | SourceReplaced) or not patience.has(error):
                         self.failure = cast("PgherdError", error)
                         return
-                pause_s = 0.1 if time.monotonic() - began > 10 else min(2 * pause_s, PAUSE_MAX_S)
-                await asyncio.sleep(pause_s)
+                    await asyncio.sleep(min(pause_s, PAUSE_MAX_S))
         finally:
             self._wake(self.failure or GroupDown("the stream was ended"))
 
@@ -257,15 +257,6 @@ class Stream:
         applier.targets[relation.id] = Target(
             relation, table, root, condition=self.course.conditions.get(name), elsewhere=self.course.elsewhere
         )
-
-
-def _passing(error: BaseException) -> bool:
-    """Whether to try again: the connection was lost, or the slot is still held by a connection that has just been lost."""
-    if isinstance(error, Refused | SourceReplaced):
-        return False
-    if isinstance(error, ServerError):
-        return is_lost(error) or error.code in ("55006", "40001", "40P01", "53300", "57014")
-    return True
 
 
 async def mark(places: Places, group: GroupId, text: str) -> None:

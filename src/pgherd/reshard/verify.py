@@ -11,7 +11,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import identifier
 from pgherd.errors import PgherdError
 from pgherd.reshard.model import Direction, slot_prefix
-from pgherd.reshard.replication import create_slot
+from pgherd.reshard.replication import create_slot, see
 from pgherd.reshard.running import Run
 from pgherd.reshard.stream import Stream, mark
 from pgherd.reshard.tables import CopiedTable
@@ -96,7 +96,7 @@ async def _source(run: Run, group: GroupId, streams: list[Stream], stack: AsyncE
         stream.hold(lsn)
     link = await run.places.open(group)
     stack.callback(link.close)
-    await link.do(f"BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'; SELECT 1")
+    await see(link, snapshot)
     await mark(run.places, group, f"verify {slot}")
     for stream in streams:
         await stream.held()

@@ -63,15 +63,16 @@ def is_lost(error: BaseException) -> bool:
     """Whether `error` leaves open what the server did: a lost connection, a bound, a server that shuts down, a cancelled
     wait for the standby."""
     if isinstance(error, ServerError):
-        return error.fields.get("V", error.fields.get("S", "")) in ("FATAL", "PANIC") or error.code[:2] in (
-            "08",
-            "57P",
-        )
+        return error.fields.get("V", error.fields.get("S", "")) in (
+            "FATAL",
+            "PANIC",
+        ) or error.code.startswith(("08", "57P"))
     return isinstance(error, GroupDown | OutcomeUnknown | OSError | TimeoutError)
 
 
 class Performer:
-    """Performs effects. `links` are the coordinator's own branches (empty for recovery); errors are kept in `errors`."""
+    """Performs effects. `links` are the coordinator's own branches (empty for recovery); errors are kept in `errors`, those of
+    PREPARE and of the decision, which tell why a transaction was not committed, in `reasons` as well."""
 
     def __init__(
         self, lender: Lender, links: Mapping[GroupId, Link] | None = None, bounds: Bounds | None = None
@@ -80,6 +81,7 @@ class Performer:
         self.links = dict(links or {})
         self.bounds = bounds or Bounds()
         self.errors: list[BaseException] = []
+        self.reasons: list[BaseException] = []
         self.lost: set[GroupId] = set()  # own links in an unknown state: never used or lent again
 
     async def perform(self, effect: Effect) -> Result:
@@ -112,6 +114,8 @@ class Performer:
             await link.do(effect.sql)
         except (PgherdError, OSError, TimeoutError) as error:
             self.errors.append(error)
+            if not isinstance(effect, UndoHome):
+                self.reasons.append(error)
             if not link.broken and not is_lost(error):
                 return Result.REFUSED
             self.lost.add(effect.group)
