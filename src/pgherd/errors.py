@@ -110,7 +110,7 @@ class ConnectionLost(GroupDown):
 
 
 class TransactionLost(PgherdError):
-    """The primary on which a transaction was open is no more; nothing of it was committed."""
+    """A server on which a transaction was open is no more, or a connection to it, before COMMIT was decided; nothing of it was committed."""
 
     sqlstate = "40001"
     retry = True
@@ -182,6 +182,10 @@ class SnapshotBusy(PgherdError):
 
     sqlstate = "40001"
     retry = True
+
+
+class WindowShut(SnapshotBusy):
+    """A window was shut before all snapshots were taken in it."""
 
 
 class BadPassword(PgherdError):

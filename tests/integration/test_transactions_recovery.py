@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from transactions_world import GROUPS, A, B, Here, Run, add, run, three_groups
+from transactions_world import GROUPS, A, B, C, Here, Run, add, run, three_groups
 
-from pgherd.errors import BadSetting
+from pgherd.errors import BadSetting, GroupDown, TransactionLost
 from pgherd.transaction import recovery, two_phase
+from pgherd.transaction.perform import Bounds
 
 __all__ = ["run", "three_groups"]  # fixtures
 
@@ -89,10 +90,45 @@ def test_a_coordinator_that_recovery_overtook_cannot_commit(run: Run) -> None:
         tx = here.begin(on_step=overtake)
         await add(tx, A, 1)
         await add(tx, B, 1)
-        with pytest.raises(Exception, match="rolled back by recovery"):
+        with pytest.raises(TransactionLost, match="rolled back by recovery"):
             await tx.commit()
         assert await recovery.status(here.lender, GROUPS, tx.id) == "aborted"
         assert [await here.value(A), await here.value(B)] == [100, 100]
+
+    run(story)
+
+
+def test_a_prepare_whose_connection_was_lost_can_be_run_again(run: Run) -> None:
+    """It waits for a standby when its connection goes, so that it can neither end nor be rolled back: nothing was decided all the same."""
+
+    async def story(here: Here) -> None:
+        async def wait_for(standby: str) -> None:
+            await here.ask(A, f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
+            await here.ask(A, "SELECT pg_reload_conf()")
+
+        async def commits() -> None:
+            while not stopped:
+                await here.ask(C, "SELECT pg_logical_emit_message(true, 'test', '')")
+
+        for explicit in (True, False):
+            tx = here.begin(bounds=Bounds(prepare_s=0.5, undo_s=1.0), explicit=explicit)
+            await add(tx, A, 1)
+            await add(tx, B, 1)
+            stopped = False
+            others = asyncio.create_task(commits())
+            await wait_for("nobody")
+            await here.until(A, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            try:
+                with pytest.raises(TransactionLost if explicit else GroupDown) as caught:
+                    await tx.commit()
+            finally:
+                stopped = True
+                await wait_for("")
+                await others
+            assert caught.value.sqlstate == ("40001" if explicit else "08006")
+            await here.until(B, f"SELECT 1 FROM pg_prepared_xacts WHERE gid LIKE 'pgherd:{tx.id}:%'")
+            assert (await recovery.recover(here.lender, GROUPS, patience_s=0)).aborted == (tx.id,)
+            assert [await here.value(A), await here.value(B)] == [100, 100]
 
     run(story)
 

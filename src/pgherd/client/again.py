@@ -20,7 +20,7 @@ from pgherd.client.queries import raise_for_user
 from pgherd.client.routes import Lent
 from pgherd.engine.link import Part
 from pgherd.engine.stale import is_stale, surely_stale
-from pgherd.errors import GroupDown, PgherdError, ServerError, StaleMap
+from pgherd.errors import GroupDown, PgherdError, ServerError, StaleMap, TransactionLost
 from pgherd.topology.freshness import STRONG, Freshness
 from pgherd.transaction import moved
 
@@ -134,6 +134,7 @@ def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> boo
     if not db.follow.watching or isinstance(error, NoneFree):
         return False
     refused = writing and isinstance(error, ServerError) and error.code == READ_ONLY
-    if refused or isinstance(error, GroupDown):
+    over = refused or isinstance(error, GroupDown | TransactionLost)
+    if over:
         db.follow.suspect()
-    return refused or isinstance(error, GroupDown)
+    return over

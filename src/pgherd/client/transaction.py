@@ -29,7 +29,7 @@ from pgherd.engine.link import Part
 from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
-from pgherd.errors import PgherdError, ServerError, StaleMap
+from pgherd.errors import PgherdError, ServerError, StaleMap, TransactionLost
 from pgherd.plan.plans import AnyPlan, Call, Ddl, Single
 from pgherd.sql.parse import parse
 from pgherd.transaction import coordinator, moved
@@ -132,7 +132,7 @@ class Transaction(Queries):
             else:
                 await self._commit()
         except PgherdError as error:
-            if fails_over(self.db, error):
+            if fails_over(self.db, error) or isinstance(error, TransactionLost):
                 raise overtaken(error) from error
             raise_for_user(error)
         if self.parent is None and self._changes_map:

@@ -310,10 +310,12 @@ class Transaction:
         try:
             for group in self._groups:
                 links[group] = await self._lend(group)
-            async with self.gates.window(self._groups):
-                await together(
-                    link.do(f"{self.opening(group)}; {first(group)}") for group, link in links.items()
-                )
+            texts = {group: f"{self.opening(group)}; {first(group)}" for group in links}
+            await self.gates.snapshots(
+                self._groups,
+                take=lambda: together(link.do(texts[group]) for group, link in links.items()),
+                undo=lambda: together(link.do("ROLLBACK") for link in links.values()),
+            )
         except BaseException:
             for link in links.values():
                 self.lender.give_back(link, reusable=False)
@@ -448,19 +450,20 @@ class Transaction:
             self._give_back_all(performer.lost | set(links))
             raise
         self._give_back_all(performer.lost)
-        self._answer(ended, performer.errors)
+        self._answer(ended, performer)
 
     def _give_back_all(self, lost: set[GroupId]) -> None:
         for group, branch in self.branches.items():
             self.lender.give_back(branch.link, reusable=group not in lost and not branch.link.broken)
         self.branches.clear()
 
-    def _answer(self, ended: two_phase.Protocol, errors: list[BaseException]) -> None:
+    def _answer(self, ended: two_phase.Protocol, performer: Performer) -> None:
+        errors = performer.errors
         match ended.phase:
             case Phase.COMMITTED:
                 return
             case Phase.ABORTED:
-                raise aborted(self.id, errors)
+                raise aborted(self.id, performer.reasons, explicit=self.explicit)
             case Phase.PENDING:
                 raise OutcomeUnknown(
                     f"transaction {self.id} is decided, but a group that is down does not show it yet",

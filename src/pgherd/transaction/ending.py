@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from pgherd.errors import GroupDown, ServerError, WrongState
+from pgherd.errors import GroupDown, ServerError, TransactionLost
 from pgherd.transaction.perform import is_lost
 
 T = TypeVar("T")
@@ -35,19 +35,24 @@ async def unhindered(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-def aborted(transaction_id: str, errors: list[BaseException]) -> BaseException:
-    for error in errors:
-        if isinstance(error, ServerError) and not is_lost(error) and error.code not in ("23505", "42704"):
+def aborted(transaction_id: str, reasons: list[BaseException], *, explicit: bool) -> BaseException:
+    """Why a transaction was not committed, of which that is certain. `reasons`: what PREPARE and the decision failed with.
+
+    What rolling it back met is not told: it does not change the outcome. A transaction block whose connection was lost may be run again;
+    the transaction of a single statement keeps the loss, since whoever sent the statement repeats it by itself.
+    """
+    refused = [error for error in reasons if isinstance(error, ServerError) and not is_lost(error)]
+    for error in refused:
+        overtaken = error.code == "23505" and "decisions" in error.fields.get("t", "")
+        if not overtaken:
             return error
-    for error in errors:
-        if (
-            isinstance(error, ServerError)
-            and error.code == "23505"
-            and "decisions" not in error.fields.get("t", "")
-        ):
-            return error
-    if any(isinstance(error, ServerError) and error.code == "23505" for error in errors):
-        return WrongState(
+    if refused:
+        return TransactionLost(
             f"transaction {transaction_id} took too long to commit and was rolled back by recovery"
         )
-    return errors[0] if errors else GroupDown(f"transaction {transaction_id} was rolled back")
+    lost = reasons[0] if reasons else GroupDown(f"transaction {transaction_id} was rolled back")
+    if not explicit and isinstance(lost, GroupDown):
+        return lost
+    found = TransactionLost(f"a connection was lost before transaction {transaction_id} was decided: {lost}")
+    found.__cause__ = lost
+    return found
