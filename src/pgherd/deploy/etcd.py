@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from pgherd.errors import DeployError
 READY_S = 30.0
 STOP_S = 5.0
 OLDEST = (3, 4, 0)  # what Patroni's etcd3 needs of the gateway paths
-LOG_BYTES_MAX = 20_000_000
 
 Version = tuple[int, int, int]
 
@@ -111,20 +109,10 @@ class EtcdProcess:
         if self.pid() is not None:
             return None
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        prefix = processes.dying_with_parent("KILL") if self.mortal else []
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        processes.put_aside(self.log)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-        with self.log.open("ab") as log:
-            process = subprocess.Popen[bytes](
-                [*prefix, find().path, *self._options()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=clean,
-                start_new_session=True,
-            )
+        words = [find().path, *self._options()]
+        process = processes.launch(words, self.log, env=clean, dies="KILL" if self.mortal else None)
         processes.write_pid(self._pid_file, process.pid)
         return process
 
@@ -173,10 +161,5 @@ class EtcdProcess:
 
     def stop(self) -> None:
         """Stop it and wait. It may be stopped already."""
-        pid = self.pid()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if pid is not None:
-                processes.send(pid, number)
-                if processes.wait_gone([pid], STOP_S):
-                    break
+        processes.end(self.pid(), STOP_S)
         self._pid_file.unlink(missing_ok=True)

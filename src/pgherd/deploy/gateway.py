@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from pgherd.errors import DeployError
 
 READY_S = 30.0
 STOP_S = 10.0
-LOG_BYTES_MAX = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +44,7 @@ class GatewayProcess:
 
     def pid(self) -> int | None:
         """The gateway's pid if it runs."""
-        try:
-            pid, start = map(int, self._pid_file.read_text().split())
-        except (OSError, ValueError):
-            return None
-        return pid if processes.alive(pid, start) else None
+        return processes.read_pid(self._pid_file)
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Start it with `settings` and wait until it listens; it may run already. Raises DeployError with its reason."""
@@ -58,21 +52,11 @@ class GatewayProcess:
             return
         self._ready_file.unlink(missing_ok=True)
         self._write_config({**settings, "ready_file": str(self._ready_file)})
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        prefix = processes.dying_with_parent("KILL") if self.mortal else []
-        with self.log.open("ab") as log:
-            before = log.tell()
-            process = subprocess.Popen[bytes](
-                [*prefix, sys.executable, "-m", "pgherd.gateway", "--config", self.config],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        self._pid_file.write_text(f"{process.pid} {processes.started_at(process.pid)}\n")
+        before = processes.put_aside(self.log)
+        words = [sys.executable, "-m", "pgherd.gateway", "--config", self.config]
+        env = os.environ | {"PYTHONUNBUFFERED": "1"}
+        process = processes.launch(words, self.log, env=env, dies="KILL" if self.mortal else None)
+        processes.write_pid(self._pid_file, process.pid)
         self._wait_ready(process, before)
         process.returncode = 0  # it lives on; Popen shall not warn about it
 
@@ -104,10 +88,5 @@ class GatewayProcess:
 
     def stop(self) -> None:
         """Stop it and wait. It may be stopped already."""
-        pid = self.pid()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if pid is not None:
-                processes.send(pid, number)
-                if processes.wait_gone([pid], STOP_S):
-                    break
+        processes.end(self.pid(), STOP_S)
         self._pid_file.unlink(missing_ok=True)

@@ -44,18 +44,10 @@ class NodeProcess:
         if self.pid() is not None:
             return None
         self._prepare()
-        prefix = processes.dying_with_parent("TERM") if self.mortal else []
         extra = {"PGHERD_MORTAL": "1"} if self.mortal else {}
-        with self.files.log.open("ab") as log:
-            process = subprocess.Popen[bytes](
-                [*prefix, sys.executable, "-m", "pgherd.deploy.supervise", self.files.settings],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=os.environ | extra | {"PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
+        words = [sys.executable, "-m", "pgherd.deploy.supervise", self.files.settings]
+        env = os.environ | extra | {"PYTHONUNBUFFERED": "1"}
+        process = processes.launch(words, self.files.log, env=env, dies="TERM" if self.mortal else None)
         processes.write_pid(self.files.pid_file, process.pid)
         return process
 

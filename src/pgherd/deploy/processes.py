@@ -1,15 +1,17 @@
-"""Processes of this machine, as /proc shows them: is it still the one we started, and how to end it."""
+"""Processes of this machine, as /proc shows them: start one, is it still the one we started, and end it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 POLL_S = 0.02
+LOG_BYTES_MAX = 20_000_000
 
 
 def dying_with_parent(signal_name: str) -> list[str]:
@@ -56,6 +58,41 @@ def with_directory(directory: Path, program: str) -> list[int]:
     wanted = directory.resolve()
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in pids if belongs(pid, wanted, program)]
+
+
+def launch(
+    words: Sequence[str | os.PathLike[str]], log: Path, *, env: Mapping[str, str], dies: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process in the background that says what it says in `log`. `dies`: the signal that ends it when this thread has ended."""
+    prefix = dying_with_parent(dies) if dies is not None else []
+    with log.open("ab") as said:
+        return subprocess.Popen[bytes](
+            [*prefix, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            cwd="/",
+            env=env,
+            start_new_session=True,
+        )
+
+
+def put_aside(log: Path) -> int:
+    """Let a log that has grown large begin anew; how long it is then."""
+    size = log.stat().st_size if log.exists() else 0
+    if size <= LOG_BYTES_MAX:
+        return size
+    log.replace(log.with_suffix(".log.1"))
+    return 0
+
+
+def end(pid: int | None, within_s: float) -> None:
+    """End a process and wait: by SIGTERM, after `within_s` by SIGKILL. None, or gone already, is fine."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if pid is not None:
+            send(pid, number)
+            if wait_gone([pid], within_s):
+                return
 
 
 def send(pid: int, number: signal.Signals) -> None:
