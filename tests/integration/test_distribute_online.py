@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 from catalog_world import run
+from late_gateway import late
 from reshard_world import World
 
 import pgherd
 from pgherd.catalog.model import Node
-from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
 from pgherd.engine.stale import is_stale
@@ -319,19 +319,9 @@ START = 100
 
 @pytest.fixture(scope="module")
 def late_gateway(yard: Yard, grouped_cluster: LocalCluster, grouped_gateway: str) -> Iterator[str]:
-    """Another gateway of the same cluster, which never looks at the epoch by itself: it learns of changes from errors alone."""
     del grouped_gateway
-    settings = {
-        **grouped_cluster.gateway_settings(grouped_cluster.existing()),
-        "port": yard.port(),
-        "epoch_poll": 3600,
-    }
-    directory = yard.directory / "late_gateway"
-    directory.mkdir()
-    process = GatewayProcess(directory=directory, mortal=True)
-    process.start(settings)
-    yield f"postgresql://postgres@127.0.0.1:{settings['port']}/pgherd"
-    process.stop()
+    with late(yard, grouped_cluster) as dsn:
+        yield dsn
 
 
 class Traffic:

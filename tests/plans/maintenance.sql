@@ -176,7 +176,7 @@ copy (select * from users where last_name = 'Smith') to stdout
 copy (select count(*) from users) to stdout
 -- CopyOut: each group aggregates its own shards; their results are aggregated again
 --   tag: COPY
---   arms: [0, 'COPY (select count(*) from global.users) to stdout']
+--   arms: [0, 'COPY (select count(*) from global.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END) to stdout']
 --   rows: False
 
 copy (select * from users where age > 5) to stdout with (format binary)

@@ -188,3 +188,48 @@ insert into unknown_table values (1)
 --   sql: insert into unknown_table values (1)
 --   unknown: ['unknown_table']
 --   rows: False
+
+# A read whose shards all lie in one group: it says so if one of them has gone
+
+select id from users where last_name = 'A' or last_name = 'B' limit 3
+-- Gather: each group answers for its own shards; their rows are merged
+--   tag: SELECT
+--   arm: SELECT id FROM here.users WHERE last_name = 'A' OR last_name = 'B' LIMIT CASE WHEN pgherd.at_epoch(7) THEN 3::bigint END
+--   groups: [0, 1]
+--   combine: SELECT p.c1 AS id FROM {rows} LIMIT 3
+--   fallback: select id from global.users where last_name = 'A' or last_name = 'B' limit CASE WHEN pgherd.at_epoch(7) THEN CAST(3 AS bigint) END
+
+select id from users where last_name < 'B' offset 2 limit all
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: select id from global.users where last_name < 'B' offset 2 limit CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(NULL AS bigint) END
+
+select id as limit from users u where last_name < 'B' order by u.limit fetch first 2 rows with ties
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: select id as limit from global.users u where last_name < 'B' order by u.limit fetch first (CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(2 AS bigint) END) rows with ties
+
+select id as limit from users u where last_name < 'B' order by 1 fetch first row only offset 1
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: select id as limit from global.users u where last_name < 'B' order by 1 fetch first (CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(1 AS bigint) END) row only offset 1
+
+(select id from users where last_name < 'B' order by id limit $1)
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: SELECT * FROM ((select id from global.users where last_name < 'B' order by id limit $1)) AS pgherd_checked LIMIT CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(NULL AS bigint) END
+
+((select id from users where last_name < 'B'))
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: ((select id from global.users where last_name < 'B')) LIMIT CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(NULL AS bigint) END
+
+with few as (select id from users where last_name < 'B' limit 3) select count(*) from few
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: with few as (select id from global.users where last_name < 'B' limit 3) select count(*) from few LIMIT CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(NULL AS bigint) END
+
+select id from users where last_name < 'B' union all (select id from users where last_name < 'C' limit 1)
+-- OneGroup: all shards it may read lie in one group
+--   tag: SELECT
+--   sql: select id from global.users where last_name < 'B' union all (select id from global.users where last_name < 'C' limit 1) LIMIT CASE WHEN pgherd.still_here(7, '{1}') THEN CAST(NULL AS bigint) END

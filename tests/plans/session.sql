@@ -231,7 +231,7 @@ declare c cursor for select * from users order by age
 --   inner:
 --     Federated: it joins or orders rows of several groups in a way that one server must see whole
 --       tag: SELECT
---       sql: select * from global.users order by age
+--       sql: select * from global.users order by age LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --       groups: [0, 1]
 --       reads: [0, 1]
 --   rows: False
@@ -387,7 +387,7 @@ explain (analyze, format json) select count(*) from users
 --       arm: SELECT count(*) FROM here.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       combine: SELECT COALESCE(sum(p.c1), 0)::bigint AS count FROM {rows}
---       fallback: select count(*) from global.users
+--       fallback: select count(*) from global.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   prefix: explain (analyze, format json)
 --   analyze: True
 --   format: json

@@ -98,7 +98,7 @@ insert into events (id, kind) values (7, (select email from users limit 1))
 --   write: True
 --   tag: INSERT
 --   head: insert into shard_?.events (id, kind) VALUES
---   rows_: {'row': '(7, <CAST(((select email from global.users limit 1)) AS text)>)', 'key': ["'7'"]}
+--   rows_: {'row': '(7, <CASE WHEN pgherd.at_epoch(7) THEN CAST(((select email from global.users limit 1)) AS text) END>)', 'key': ["'7'"]}
 --   keyspace: 2
 --   table: public.events
 --   rows: False
@@ -282,7 +282,7 @@ insert into users (last_name, id) select email, id from users
 --       tag: SELECT
 --       arm: SELECT q.c1::text AS last_name, q.c2::bigint AS id FROM (SELECT email, id FROM here.users) q(c1, c2) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
---       fallback: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id FROM (select email, id from global.users) AS q(c1, c2)
+--       fallback: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id FROM (select email, id from global.users) AS q(c1, c2) LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   table: public.users
 --   columns: ['last_name', 'id']
 --   head: INSERT INTO shard_?.users (last_name, id)
@@ -297,7 +297,7 @@ insert into events (kind) select email from users
 --       tag: SELECT
 --       arm: SELECT q.c1::text AS kind, pgherd.next_id()::bigint AS id FROM (SELECT email FROM here.users) q(c1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
---       fallback: SELECT CAST(q.c1 AS text) AS kind, CAST((pgherd.next_id()) AS bigint) AS id FROM (select email from global.users) AS q(c1)
+--       fallback: SELECT CAST(q.c1 AS text) AS kind, CAST((pgherd.next_id()) AS bigint) AS id FROM (select email from global.users) AS q(c1) LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   table: public.events
 --   columns: ['kind', 'id']
 --   head: INSERT INTO shard_?.events (kind, id)
@@ -323,7 +323,7 @@ insert into users select * from users order by id limit 5
 --   source:
 --     Federated: it joins or orders rows of several groups in a way that one server must see whole
 --       tag: SELECT
---       sql: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id, CAST(q.c3 AS text) AS email, CAST(q.c4 AS integer) AS age, CAST(q.c5 AS numeric) AS score, CAST(q.c6 AS boolean) AS active, CAST(q.c7 AS timestamp with time zone) AS created FROM (select * from global.users order by id limit 5) AS q(c1, c2, c3, c4, c5, c6, c7)
+--       sql: SELECT CAST(q.c1 AS text) AS last_name, CAST(q.c2 AS bigint) AS id, CAST(q.c3 AS text) AS email, CAST(q.c4 AS integer) AS age, CAST(q.c5 AS numeric) AS score, CAST(q.c6 AS boolean) AS active, CAST(q.c7 AS timestamp with time zone) AS created FROM (select * from global.users order by id limit 5) AS q(c1, c2, c3, c4, c5, c6, c7) LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --       groups: [0, 1]
 --       reads: [0, 1]
 --   table: public.users
@@ -411,7 +411,7 @@ update users set age = 1 where id in (select n from events)
 --       tag: SELECT
 --       arm: SELECT n FROM here.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
---       fallback: SELECT n FROM global.events
+--       fallback: SELECT n FROM global.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   inner:
 --     Scatter: the rows may lie in any of these shards
 --       write: True
@@ -683,7 +683,7 @@ update orders set last_name = e.kind from events e where e.id = orders.user_id
 --       tag: SELECT
 --       arm: SELECT id, kind FROM here.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
---       fallback: SELECT id, kind FROM global.events
+--       fallback: SELECT id, kind FROM global.events LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   inner:
 --     MoveRows: the shard key changes: rows move to the shards that their new keys name
 --       write: True
@@ -706,7 +706,7 @@ update users set age = (select max(age) from users)
 --       arm: SELECT max(age) FROM here.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN NULL::bigint END
 --       groups: [0, 1]
 --       combine: SELECT max(p.c1) AS max FROM {rows}
---       fallback: SELECT max(age) FROM global.users
+--       fallback: SELECT max(age) FROM global.users LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --   inner:
 --     Scatter: the rows may lie in any of these shards
 --       write: True
@@ -723,7 +723,7 @@ update users set age = 1 where last_name in (select last_name from young)
 --   source 1:
 --     Federated: it joins or orders rows of several groups in a way that one server must see whole
 --       tag: SELECT
---       sql: SELECT last_name FROM global.young
+--       sql: SELECT last_name FROM global.young LIMIT CASE WHEN pgherd.at_epoch(7) THEN CAST(NULL AS bigint) END
 --       groups: [0, 1]
 --       reads: [0, 1]
 --   inner:

@@ -30,7 +30,7 @@ from pgherd.engine.plans_cache import PlanCache
 from pgherd.engine.stale import is_stale
 from pgherd.engine.work import Work
 from pgherd.errors import PgherdError, ServerError, StaleMap, TransactionLost
-from pgherd.plan.plans import AnyPlan, Call, Ddl, Single
+from pgherd.plan.plans import AnyPlan, Call, Ddl, Federated, Gather, OneGroup, Single
 from pgherd.sql.parse import parse
 from pgherd.transaction import coordinator, moved
 
@@ -308,7 +308,9 @@ class Transaction(Queries):
         statements.check(plan, in_transaction=True)
         if not plan.in_transaction:
             raise asyncpg.ActiveSQLTransactionError(f"{plan.tag} cannot run inside a transaction block")
-        if isinstance(plan, Single) and self.root._plans is None:
+        if self.root._plans is None and (
+            isinstance(plan, Single | OneGroup) or (isinstance(plan, Gather | Federated) and not plan.write)
+        ):
             await self._guard(None)
         part = await execute(plan, PythonParams(args), await self.work(args))
         if isinstance(plan, Single) and query and self.root._plans is None:

@@ -1,8 +1,9 @@
 """Writes that read other groups' rows on the way, over `global.*` on their own branch.
 
 postgres_fdw opens its transactions in the other groups when it first needs them, and keeps their snapshots until the branch
-ends. They are opened here, through one window, just before the statement. What the transaction itself wrote in
-those groups could not be seen from here: that is refused.
+ends. They are opened here, through one window, just before the statement, and the map is kept as it is until the transaction
+ends, so that no shard lies elsewhere when the statement runs. What the transaction itself wrote in those groups could not be seen
+from here: that is refused.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from collections.abc import Sequence
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
 from pgherd.engine.work import Work, side_by_side
-from pgherd.errors import Refused
+from pgherd.errors import Refused, StaleMap
 from pgherd.transaction.reads import probes
 
 
 async def branches(
-    work: Work, groups: Sequence[GroupId], reads: Sequence[GroupId], *, write: bool
+    work: Work, groups: Sequence[GroupId], reads: Sequence[GroupId], *, epoch: int, write: bool
 ) -> dict[GroupId, Link]:
-    """The branches in `groups`, each with snapshots of all `reads` if there are any."""
-    if not any(read != group for group in groups for read in reads):
-        return {group: await work.tx.branch(group, write=write) for group in groups}
-    _check(work, groups, reads)
+    """The branches in `groups`, each with snapshots of all `reads`, as at `epoch`, if there are any. Raises StaleMap."""
+    abroad = any(read != group for group in groups for read in reads)
+    if abroad:
+        _check(work, groups, reads)
     links = {group: await work.tx.branch(group, write=write) for group in groups}
+    if reads:
+        await _keep_map(links, epoch)
+    if not abroad:
+        return links
     for group in groups:
         work.tx.branches[group].pinned = True  # what used postgres_fdw cannot be prepared: it must be home
     if work.tx.isolation != "read committed":
@@ -38,6 +43,13 @@ async def branches(
         await side_by_side(groups, look, limit=work.bounds.parallel)
     work.tx.federated_from.update(groups)
     return links
+
+
+async def _keep_map(links: dict[GroupId, Link], epoch: int) -> None:
+    for group, link in links.items():
+        found = int((await link.run("SELECT pgherd.hold_epoch()"))[0][0] or 0)
+        if found != epoch:
+            raise StaleMap(f"the cluster map has changed: group {group} is at epoch {found}, not {epoch}")
 
 
 def _check(work: Work, groups: Sequence[GroupId], reads: Sequence[GroupId]) -> None:

@@ -106,7 +106,7 @@ async def single(plan: Single, params: Params, work: Work) -> Part:
 async def one_group(plan: OneGroup, params: Params, work: Work) -> Part:
     """One group."""
     group = work.somewhere if plan.group is None else plan.group
-    link = (await abroad.branches(work, (group,), plan.reads, write=plan.write))[group]
+    link = (await abroad.branches(work, (group,), plan.reads, epoch=plan.epoch, write=plan.write))[group]
     return await link.part(plan.sql, params)
 
 

@@ -21,7 +21,7 @@ TRIES = 3
 async def reference_write(plan: ReferenceWrite, params: Params, work: Work) -> Part:
     """The same change in every group: the same text, or group 0's rows carried over. The answer is group 0's."""
     first = work.groups[0]
-    link = (await abroad.branches(work, (first,), plan.reads, write=True))[first]
+    link = (await abroad.branches(work, (first,), plan.reads, epoch=plan.epoch, write=True))[first]
     work = await entered(plan.table, work)
     if plan.mode == "image":
         return await _image(plan, params, work, link)

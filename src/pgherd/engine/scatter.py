@@ -39,7 +39,11 @@ async def scatter(plan: Scatter, params: Params, work: Work) -> Part:
         link, sql, own = await merging(plan, params, work)
         return await link.part(sql, own)
     by_group = shards_by_group(plan.shards, all_shards(work))
-    links = await abroad.branches(work, list(by_group), plan.reads, write=plan.write) if plan.reads else {}
+    links = (
+        await abroad.branches(work, list(by_group), plan.reads, epoch=plan.epoch, write=plan.write)
+        if plan.reads
+        else {}
+    )
 
     async def in_group(group: GroupId) -> Part:
         link = links[group] if links else await work.tx.branch(group, write=plan.write)

@@ -83,7 +83,8 @@ class Prepared:
             if len(plan.key) == 1 and isinstance(plan.key[0], Param):
                 self.single_param = (plan.key[0].number, self._keyspace.key_types[0])
         elif isinstance(plan, OneGroup):
-            self.fast = plan.in_transaction and not plan.pin and not plan.unknown and not self.taints
+            plain = not (plan.pin or plan.unknown or plan.reads)
+            self.fast = plan.in_transaction and plain and not self.taints
 
     @property
     def keyspace(self) -> Keyspace:

@@ -16,6 +16,7 @@ from pgherd.backend.connection import ServerLink
 from pgherd.catalog import keys
 from pgherd.catalog.admin import is_online
 from pgherd.catalog.model import ClusterMap, GroupId, Shard
+from pgherd.engine import abroad
 from pgherd.engine.execute import execute
 from pgherd.engine.gather import steady
 from pgherd.engine.params import BoundParams
@@ -166,10 +167,13 @@ class Runner(Relaying):
         return True
 
     def _guards(self, plan: Plan, tx: Transaction) -> bool:
-        """Whether a statement in a branch that has begun is to be sent behind a savepoint: a shard is about to be cut over, and if it is this
-        one, the statement can then be sent again to its new place."""
+        """Whether a statement in a branch that has begun is to be sent behind a savepoint: a shard is about to be cut over, and if it is one
+        of this statement's, it can then be sent again to its new place."""
         moving = (self.session.local_map or self.session.gateway.keeper.map).moving
-        return bool(moving) and isinstance(plan, Single) and tx.isolation == "read committed"
+        again = isinstance(plan, Single | OneGroup) or (
+            isinstance(plan, Gather | Federated) and not plan.write
+        )
+        return bool(moving) and again and tx.isolation == "read committed"
 
     async def _forget(self, plan: Plan, before: frozenset[GroupId]) -> bool:
         """Undo what a statement with an old map did in a transaction, if that was all in branches of its own; answers whether it was.
@@ -220,7 +224,9 @@ class Runner(Relaying):
             await asyncio.sleep(AGAIN_S)
 
     async def _once(self, prepared: Prepared, params: BoundParams, mode: Mode) -> None:
-        plan = prepared.plan
+        plan, tx = prepared.plan, self.session.tx
+        if tx is not None and isinstance(plan, Gather | Federated) and self._guards(plan, tx):
+            await moved.guard(tx, tuple(tx.branches))
         match plan:
             case Single() | OneGroup():
                 await self._routed(prepared, params, mode)
@@ -321,7 +327,8 @@ class Runner(Relaying):
         if plan.pin:
             await self._pin(plan)
         target = await self._target(prepared, params, mode)
-        if session.tx is None and (mode.alone or not plan.in_transaction):
+        reads = isinstance(plan, OneGroup) and plan.reads
+        if session.tx is None and (mode.alone or not plan.in_transaction) and not reads:
             link = await session.lend(target.group)
             try:
                 await self.relay(link, target.sql, params, mode, target=target)
@@ -336,9 +343,12 @@ class Runner(Relaying):
             if target.shard is not None:
                 await moved.hold(tx, target.group, target.shard)
             guarded = target.group in tx.branches and self._guards(plan, tx)
-            link = await tx.branch(target.group, write=plan.write)
+            link: Any = await tx.branch(target.group, write=plan.write)
             if guarded:
                 await moved.guard(tx, [target.group])
+            if isinstance(plan, OneGroup) and plan.reads:
+                work = self.work(tx, params)
+                await abroad.branches(work, (target.group,), plan.reads, epoch=plan.epoch, write=plan.write)
             if plan.pin:
                 tx.branches[target.group].pinned = True
             await self.relay(link, target.sql, params, mode, target=target)
@@ -353,15 +363,7 @@ class Runner(Relaying):
     async def _target(self, prepared: Prepared, params: BoundParams, mode: Mode) -> Target:
         plan = prepared.plan
         if isinstance(plan, OneGroup):
-            group = plan.group
-            if group is None:
-                tx = self.session.tx
-                group = (
-                    next(iter(tx.branches))
-                    if tx is not None and tx.branches
-                    else self.session.gateway.any_group()
-                )
-            return prepared.group_target(group, plan.sql)
+            return self.session.group_target(prepared, plan)
         assert isinstance(plan, Single)
         shard = await self._shard(plan, params, prepared, mode)
         session = self.session

@@ -141,7 +141,7 @@ class ClientSession(TransactionState):
     def _route(self, prepared: Prepared, data: bytes, tail: int) -> Target | None:
         plan = prepared.plan
         if type(plan) is OneGroup:
-            return self._group_target(prepared, plan)
+            return self.group_target(prepared, plan)
         if prepared.single_param is None:
             return None
         number, kind = prepared.single_param
@@ -160,7 +160,8 @@ class ClientSession(TransactionState):
         shard = prepared.keyspace.locate(whole)
         return None if shard is None else prepared.shard_target(shard.group, shard.id)
 
-    def _group_target(self, prepared: Prepared, plan: OneGroup) -> Target:
+    def group_target(self, prepared: Prepared, plan: OneGroup) -> Target:
+        """The form of a statement for one group: where the transaction is already, if any group will do."""
         group = plan.group
         if group is None:
             tx = self.tx
@@ -210,7 +211,7 @@ class ClientSession(TransactionState):
             plan = prepared.plan
             if type(plan) is not OneGroup:
                 return False
-            target = self._group_target(prepared, plan)
+            target = self.group_target(prepared, plan)
         elif text in _BEGIN or text in _COMMIT:
             return self._fast_control(text)
         else:
@@ -293,7 +294,7 @@ class ClientSession(TransactionState):
             return None
         branch = tx.branches.get(group)
         beside = branch is not None and self.gateway.keeper.map.moving
-        if type(prepared.plan) is Single and (beside or tx.isolation != "read committed"):
+        if beside or (type(prepared.plan) is Single and tx.isolation != "read committed"):
             return None  # shards may move under what it has done, or beside its older snapshot: see transaction.moved
         if branch is not None:
             link: Any = branch.link

@@ -39,7 +39,7 @@ def explain(plan: AnyPlan | Plan, cluster: ClusterMap) -> dict[str, Any]:
     for field in fields(plan):
         value = getattr(plan, field.name)
         if (
-            field.name in ("why", "replica")
+            field.name in ("why", "replica", "epoch")
             or value in (None, (), "", False)
             or value == _DEFAULTS.get(field.name, ...)
         ):

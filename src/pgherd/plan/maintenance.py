@@ -140,7 +140,7 @@ def create_table_as(statement: Statement, cluster: ClusterMap, path: Path) -> An
     if target.relpersistence == "t" or target.schemaname == "pg_temp":
         return OneGroup(
             why="temporary: on the session's own connection to group 0", write=True, pin=True, rows=False, tag="SELECT",
-            sql=sql, group=ZERO, reads=_reads(scope, cluster),
+            sql=sql, group=ZERO, reads=_reads(scope, cluster), epoch=cluster.epoch,
         )  # fmt: skip
     changed = statement if sql == statement.text else parse(sql)[0]
     return Ddl(why="a new single table on group 0", write=True, rows=False, tag="SELECT", statement=changed)
@@ -171,7 +171,7 @@ def refresh(statement: Statement, cluster: ClusterMap, path: Path) -> OneGroup:
     """REFRESH MATERIALIZED VIEW: it lives on group 0, and its query reads whole tables."""
     return OneGroup(
         why="materialized views live on group 0", write=True, rows=False, tag="REFRESH", sql=statement.text, group=ZERO,
-        reads=tuple(sorted(cluster.groups)),
+        reads=tuple(sorted(cluster.groups)), epoch=cluster.epoch,
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class Expr:
     """Any other expression without columns: a server evaluates `SELECT (sql)::text` once, first.
 
     `params` are the numbers of the parameters that `sql` uses; in `sql` they are renumbered from $1.
-    `zero`: on group 0 (sequences, single tables); else any group will do. `reads`: as in OneGroup.
+    `zero`: on group 0 (sequences, single tables); else any group will do. `reads`, `epoch`: as in OneGroup.
     """
 
     sql: str
@@ -102,13 +102,14 @@ class OneGroup(Plan):
 
     `group` None: any will do (reference reads, no tables); prefer one whose branch is open.
     `unknown`: names in it that the map does not know; before sending, check that the map is current.
-    `reads`: the groups whose rows it reads over `global.*` on the way (a write on group 0 fed by whole tables).
+    `reads`: the groups whose rows it reads over `global.*` on the way (a write on group 0 fed by whole tables), as at `epoch`.
     """
 
     sql: str
     group: GroupId | None
     unknown: tuple[str, ...] = ()
     reads: tuple[GroupId, ...] = ()
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,12 +157,14 @@ class Gather(Plan):
 class Scatter(Plan):
     """A write that each of `shards` carries out for its own rows; counts are summed, RETURNING rows concatenated.
 
-    `reads`: the groups whose rows it reads over `global.*` on the way. `combine`, `combine_params`: as in Gather, for locking reads.
+    `reads`: the groups whose rows it reads over `global.*` on the way, as at `epoch`. `combine`, `combine_params`: as in Gather, for
+    locking reads.
     """
 
     text: Text
     shards: tuple[ShardId, ...]
     reads: tuple[GroupId, ...] = ()
+    epoch: int = 0
     combine: str | None = None
     combine_params: tuple[int, ...] = ()
 
@@ -215,6 +218,7 @@ class ReferenceWrite(Plan):
     apply_sql: str = ""
     returning: str = ""
     reads: tuple[GroupId, ...] = ()
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

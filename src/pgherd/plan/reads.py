@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pgherd.catalog.model import GroupId
 from pgherd.errors import Refused
-from pgherd.plan import gather, physical
+from pgherd.plan import checked, gather, physical
 from pgherd.plan.combining import NotGathered
 from pgherd.plan.context import ZERO, Context
 from pgherd.plan.dependents import with_dependents
@@ -61,7 +61,8 @@ def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
     scope = context.scope
     groups = groups_of(all_wanted(scope, cluster))
     if len(groups) == 1:
-        sql = physical.global_text(context.text, scope, groups[0])
+        check = checked.still_here(cluster.epoch, all_wanted(scope, cluster))
+        sql = checked.checked(context.statement, physical.global_text(context.text, scope, groups[0]), check)
         return OneGroup(why="all shards it may read lie in one group", write=write, sql=sql, group=groups[0])
     if write:
         return None
@@ -95,7 +96,8 @@ def federated(context: Context, *, write: bool = False, why: str = "") -> Federa
         groups: tuple[GroupId, ...] = (ZERO,)
     else:
         groups = reads + tuple(group for group in sorted(context.cluster.groups) if group not in reads)
-    sql = physical.global_text(context.text, context.scope, groups[0] if len(groups) == 1 else None)
+    whole = physical.global_text(context.text, context.scope, groups[0] if len(groups) == 1 else None)
+    sql = checked.checked(context.statement, whole, checked.at_epoch(context.cluster.epoch))
     return Federated(
         why=why or "it joins or orders rows of several groups in a way that one server must see whole",
         write=write, sql=sql, groups=groups, reads=reads,

@@ -95,6 +95,7 @@ def _image(context: Context, table: Table, tag: str) -> ReferenceWrite:
         why="group 0 computes the rows, the others take them over", write=True, rows=_returns(context), tag=tag,
         sql=context.text, table=table, mode="image", image_sql=_returning_all(context, columns), image_columns=columns,
         apply_sql=keyed, returning=_returning(context, table, columns), reads=context.read_groups() if whole else (),
+        epoch=context.cluster.epoch,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pgherd.catalog import keys
 from pgherd.catalog.model import Column, Table
 from pgherd.errors import NullKey, PgherdError
 from pgherd.plan import physical
+from pgherd.plan.checked import at_epoch
 from pgherd.plan.context import Context
 from pgherd.plan.plans import (
     Const,
@@ -245,8 +246,11 @@ class Division:
             if isinstance(part, str | Param)
         )
         whole = bool(inside) and any(True for _ in find(node, "SubLink"))
+        sql = f"CAST(({text.strip()}) AS {column.type})"
+        if whole and any(one.kind == "distributed" for one in inside):
+            sql = f"CASE WHEN {at_epoch(self._context.cluster.epoch)} THEN {sql} END"
         return Expr(
-            f"CAST(({text.strip()}) AS {column.type})",
+            sql,
             tuple(numbers),
             zero=zero,
             reads=self._context.read_groups() if whole else (),

@@ -49,7 +49,7 @@ def _on_group_zero(context: Context, tag: str) -> OneGroup:
     return OneGroup(
         why="writes single tables: group 0", write=True, rows=context.returns, tag=tag,
         sql=physical.global_text(context.text, context.scope, ZERO), group=ZERO, unknown=plan.unknown, pin=plan.pin,
-        reads=context.read_groups() if whole else (),
+        reads=context.read_groups() if whole else (), epoch=context.cluster.epoch,
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def scatter(context: Context, tag: str) -> Scatter:
     return Scatter(
         why="the rows may lie in any of these shards", write=True, rows=context.returns, tag=tag,
         text=physical.shard_text(context.text, scope, choose), shards=shards,
-        reads=context.read_groups() if federated else (),
+        reads=context.read_groups() if federated else (), epoch=context.cluster.epoch,
     )  # fmt: skip
 
 
