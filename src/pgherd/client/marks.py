@@ -12,12 +12,9 @@ from collections.abc import Iterable, Mapping
 from pgherd.catalog.model import GroupId
 from pgherd.client.pool import GroupPool
 from pgherd.topology.choose import Choice
-from pgherd.topology.freshness import Freshness
+from pgherd.topology.freshness import EVENTUAL, SESSION
 from pgherd.topology.positions import Positions
 from pgherd.topology.watch import Watch
-
-EVENTUAL = Freshness("eventual")
-SESSION = Freshness("session")
 
 
 class Marks:

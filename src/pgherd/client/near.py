@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pgherd.client.database import Database
 
 T = TypeVar("T")
-KEPT_S = 0.02  # so long a node that was chosen is taken again without choosing
 LOOK_S = 0.5  # between two looks at replicas that hang or have become primaries
 
 
@@ -59,20 +58,14 @@ class Reading:
         if choice.node is None:
             return self._near.primary(group)
         pool = self._near.primary(group) if choice.role == "primary" else self._near.replica(choice.node)
-        kept_s = min(KEPT_S, self.freshness.bound_s / 10) if self.freshness.level == "bounded" else KEPT_S
-        self._chosen[group] = (pool, clock.now() + kept_s, self._near.epoch)
+        self._chosen[group] = (pool, clock.now() + self.freshness.kept()[1], self._near.epoch)
         return pool
 
     async def choice(self, group: GroupId) -> Choice:
         """The node for the next read, and why."""
-        freshness = self.freshness
-        if freshness.level == "session":
+        if self.freshness.level == "session":
             return await self.marks.pick(group)
-        if freshness.level == "bounded":  # the choice is used a little longer
-            freshness = Freshness(
-                "bounded", max(freshness.bound_s - min(KEPT_S, freshness.bound_s / 10), 0.0)
-            )
-        return self._near.watch.choose(group, freshness)
+        return self._near.watch.choose(group, self.freshness.kept()[0])
 
     def guess(self, group: GroupId) -> Choice:
         """The same without asking any node."""
@@ -207,11 +200,7 @@ class Near:
             return None
         near = reading is not None and reading.freshness != STRONG and plan.replica
         choice = reading.guess(group) if reading is not None and near else self.watch.choose(group)
-        if choice.node is None:
-            return choice.why
-        why = choice.why if plan.replica else "writes and what may do more than read need the primary"
-        node = choice.node
-        return f"{node.name or node.id} ({choice.role}, {node.host}:{node.port}), {why}"
+        return choice.told(reads=plan.replica)
 
     # ---- connections -------------------------------------------------------------------------------------
 

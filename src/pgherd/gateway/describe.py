@@ -11,7 +11,6 @@ from pgherd.errors import GroupDown
 from pgherd.gateway import wire
 from pgherd.gateway.prepared import Prepared
 from pgherd.gateway.present import NODES_NAMES
-from pgherd.gateway.servers import EVENTUAL
 from pgherd.plan.plans import Call, Control, Deallocate, Discard, Empty, Execute, Fetch, OneGroup, Show
 
 if TYPE_CHECKING:
@@ -100,9 +99,9 @@ def _describers(runner: Runner, prepared: Prepared) -> Iterator[Awaitable[Server
     gateway = session.gateway
     first = GroupId(0)
     if gateway.watch.primary(first) is None:
-        choice = gateway.watch.choose(first, EVENTUAL)
-        if choice.node is not None and choice.role == "replica":
-            yield session.lend_replica(choice.node)
+        node = gateway.servers.stand_in(first)
+        if node is not None:
+            yield session.lend_replica(node)
         if not isinstance(prepared.plan, OneGroup):
             yield from (session.lend(group) for group in gateway.servers.readiest(gateway.groups()))
             return

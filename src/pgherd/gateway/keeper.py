@@ -98,9 +98,14 @@ class MapKeeper:
     async def _load_types(self, loaded: ClusterMap) -> dict[GroupId, TypeMap | None]:
         first = GroupId(0)
         by_group: dict[GroupId, dict[str, int]] = {}
-        for group in loaded.groups:
+
+        async def read(group: GroupId) -> None:
             with contextlib.suppress(PgherdError):
                 by_group[group] = await self._on(group, _read_types)
+
+        async with asyncio.TaskGroup() as tasks:  # one that hangs does not add its bound to the others'
+            for group in loaded.groups:
+                tasks.create_task(read(group))
         home = by_group.get(first, {})
         found: dict[GroupId, TypeMap | None] = {
             group: TypeMap(names, home) for group, names in by_group.items() if group != first and names

@@ -42,9 +42,4 @@ def would_answer(session: ClientSession, group: GroupId, plan: Plan) -> str | No
         choice = watch.choose(group, freshness, None)
     else:
         choice = watch.choose(group, freshness, positions)
-    if choice.node is None:
-        return choice.why
-    why = choice.why if near or plan.replica else "writes and what may do more than read need the primary"
-    return (
-        f"{choice.node.name or choice.node.id} ({choice.role}, {choice.node.host}:{choice.node.port}), {why}"
-    )
+    return choice.told(reads=plan.replica)

@@ -14,13 +14,9 @@ from pgherd.backend.pool import Pool
 from pgherd.catalog.model import GroupId, Node
 from pgherd.topology import clock
 from pgherd.topology.choose import Choice
-from pgherd.topology.freshness import Freshness
+from pgherd.topology.freshness import EVENTUAL, KEPT_S, SESSION
 from pgherd.topology.positions import Positions
 from pgherd.topology.watch import Watch
-
-SESSION = Freshness("session")
-EVENTUAL = Freshness("eventual")
-KEPT_S = 0.02  # a choice is not made anew before
 
 
 class Seen:

@@ -12,7 +12,6 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Row
 from pgherd.errors import GroupDown, TooManyClients
 from pgherd.gateway import scram
-from pgherd.gateway.servers import EVENTUAL
 from pgherd.gateway.variables import OWN_DEFAULTS, own_value
 
 if TYPE_CHECKING:
@@ -84,11 +83,8 @@ class Roles:
 
     async def _any_node(self, session: ClientSession, group: GroupId) -> ServerLink:
         """A connection with the session's role and settings, to a replica if there is no primary."""
-        if self._gateway.watch.primary(group) is None:
-            choice = self._gateway.watch.choose(group, EVENTUAL)
-            if choice.node is not None and choice.role == "replica":
-                return await session.lend_replica(choice.node)
-        return await session.lend(group)
+        node = self._gateway.servers.stand_in(group)
+        return await (session.lend(group) if node is None else session.lend_replica(node))
 
     async def verifier(self, user: str) -> str:
         """The SCRAM verifier of a role as the servers store it; one that nothing fits if it may not log in."""

@@ -20,12 +20,10 @@ from pgherd.gateway import tls
 from pgherd.gateway.settings import GatewaySettings, is_loopback
 from pgherd.topology import clock
 from pgherd.topology.choose import Choice, Place
-from pgherd.topology.freshness import Freshness
+from pgherd.topology.freshness import EVENTUAL, Freshness
 from pgherd.topology.watch import Watch, WatchSettings
 
 _NOT_NOW = frozenset({"57P01", "57P02", "57P03"})  # a server that starts, or stops
-EVENTUAL = Freshness("eventual")
-KEPT_S = 0.02
 CHOSEN_MAX = 1_000
 _REPLICA_CONNECT_S = 2.0  # the primary answers instead of a replica that does not
 
@@ -104,21 +102,24 @@ class Servers:
                 await self.watch.position(group)
 
     def choice(self, group: GroupId, freshness: Freshness) -> Choice:
-        """As `Watch.choose` (for other levels than session); a choice is kept for a moment, and so is made a little stricter."""
+        """As `Watch.choose` (for other levels than session); a choice is kept for a moment."""
         now = clock.now()
         kept = self._chosen.get((group, freshness))
         if kept is not None and now < kept[1] and (kept[0].role == "replica" or self.watch.primary(group)):
             return kept[0]
-        keep_s = KEPT_S
-        wanted = freshness
-        if freshness.level == "bounded":
-            keep_s = min(KEPT_S, freshness.bound_s / 10)
-            wanted = Freshness("bounded", freshness.bound_s - keep_s)
+        wanted, kept_s = freshness.kept()
         found = self.watch.choose(group, wanted)
         if len(self._chosen) > CHOSEN_MAX:
             self._chosen.clear()
-        self._chosen[group, freshness] = (found, now + keep_s)
+        self._chosen[group, freshness] = (found, now + kept_s)
         return found
+
+    def stand_in(self, group: GroupId) -> Node | None:
+        """A replica for what every node can tell, if the group has no primary now."""
+        if self.watch.primary(group) is not None:
+            return None
+        choice = self.watch.choose(group, EVENTUAL)
+        return choice.node if choice.role == "replica" else None
 
     def readiest(self, groups: Iterable[GroupId]) -> list[GroupId]:
         """The groups, those that have a primary now before the others."""
@@ -128,10 +129,10 @@ class Servers:
         """A connection of the gateway's own to where roles can be looked up: they are the same in every group and node."""
         failure = GroupDown("no group of the cluster answers", hint="See pgherd status.")
         for group in self.readiest(groups):
-            choice = self.watch.choose(group, EVENTUAL)
             pools = [self.backends.pool(group, self.admin)]
-            if choice.node is not None and choice.role == "replica" and self.watch.primary(group) is None:
-                pools.insert(0, self.backends.replica(choice.node, self.admin))
+            node = self.stand_in(group)
+            if node is not None:
+                pools.insert(0, self.backends.replica(node, self.admin))
             for pool in pools:
                 try:
                     return await pool.take(DEFAULT_STATE, 0.0)

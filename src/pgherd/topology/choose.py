@@ -107,6 +107,14 @@ class Choice:
             return f"the primary: no replica qualifies for {self.freshness}"
         return f"nearest of {self.qualified} that qualify{self._details()}"
 
+    def told(self, *, reads: bool) -> str:
+        """The node and the reason, for people. `reads`: the statement is one that a replica may answer."""
+        node = self.node
+        if node is None:
+            return self.why
+        why = self.why if reads else "writes and what may do more than read need the primary"
+        return f"{node.name or node.id} ({self.role}, {node.host}:{node.port}), {why}"
+
     def _details(self) -> str:
         assert self.node is not None
         zone = f"zone {self.node.zone}" if self.node.zone and self.distance == 0 else _PLACES[self.distance]

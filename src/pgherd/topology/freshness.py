@@ -11,6 +11,7 @@ from pgherd.errors import BadSetting
 Level = Literal["strong", "session", "bounded", "eventual"]
 _BOUNDED = re.compile(r"bounded\s+(\d+(?:\.\d+)?)\s*(ms|s|min)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "min": 60.0, None: 1.0}
+KEPT_S = 0.02  # so long a node that was chosen is taken again without choosing
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,17 @@ class Freshness:
     def __str__(self) -> str:
         return f"bounded {self.bound_s:g}s" if self.level == "bounded" else self.level
 
+    def kept(self) -> tuple[Freshness, float]:
+        """What to choose a node by if the choice is then kept, and for how many seconds it may be: a bound is so much stricter."""
+        if self.level != "bounded":
+            return self, KEPT_S
+        kept_s = min(KEPT_S, self.bound_s / 10)
+        return Freshness("bounded", self.bound_s - kept_s), kept_s
+
 
 STRONG = Freshness()
+SESSION = Freshness("session")
+EVENTUAL = Freshness("eventual")
 
 
 def parse_freshness(text: str) -> Freshness:
