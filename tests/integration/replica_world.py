@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +128,23 @@ class Herd:
                 if processes_alive(pid):
                     os.kill(pid, signal.SIGCONT)
 
+    def caught_up(self, group: int) -> None:
+        """Wait until the standby of a group shows all that its primary has."""
+        first, second = self.names[group]
+        target = self.ask(first, "SELECT pg_current_wal_lsn()")
+        wait_until(lambda: self.ask(second, f"SELECT pg_last_wal_replay_lsn() >= '{target}'") == "True")
+
+    @contextmanager
+    def paused(self, group: int) -> Iterator[None]:
+        """The standby of a group receives, but shows nothing new."""
+        name = self.names[group][1]
+        self.ask(name, "SELECT pg_wal_replay_pause()")
+        wait_until(lambda: self.ask(name, "SELECT pg_get_wal_replay_pause_state()") == "paused")
+        try:
+            yield
+        finally:
+            self.ask(name, "SELECT pg_wal_replay_resume()")
+
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
@@ -161,6 +178,48 @@ def kill(server: Server) -> None:
     for pid in {*family(server)}:
         if processes_alive(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+class Later(threading.Thread):
+    """Runs something on a connection of its own; `result` has what it answered or raised."""
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.job = job
+        self.outcome: Any = "still running"
+        self.took = 0.0
+        self.start()
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        try:
+            self.outcome = self.job()
+        except psycopg.Error as error:
+            self.outcome = error
+        self.took = time.monotonic() - begun
+
+    def ended_within(self, seconds: float) -> bool:
+        self.join(seconds)
+        return not self.is_alive()
+
+    def result(self) -> Any:
+        self.join(40)
+        assert not self.is_alive(), "it still runs"
+        return self.outcome
+
+    def sqlstate(self) -> str | None:
+        """The SQLSTATE of what it raised."""
+        outcome = self.result()
+        return outcome.sqlstate if isinstance(outcome, psycopg.Error) else None
+
+
+def one_in(db: Connection, group: int) -> int:
+    """An id of table t that lies in a group."""
+    for number in range(1, 100):
+        rows = db.execute(f"EXPLAIN SELECT * FROM t WHERE id = {number}").fetchall()  # type: ignore[arg-type]
+        if any(f"on group {group}" in row[0] for row in rows):
+            return number
+    raise AssertionError
 
 
 def wait_until(what: Any, seconds: float = 20.0) -> None:
@@ -216,3 +275,13 @@ def gateway(herd: Herd, name: str, **settings: Any) -> Iterator[tuple[str, Gatew
         yield f"postgresql://postgres@127.0.0.1:{wanted['port']}/pgherd", process
     finally:
         process.stop()
+
+
+@contextmanager
+def table_behind(herd: Herd, name: str, **settings: Any) -> Iterator[str]:
+    """The DSN of a gateway, and through it the table t: ids from 1 to 100 in all groups."""
+    with gateway(herd, name, **settings) as (uri, _):
+        with psycopg.connect(uri, autocommit=True) as db:
+            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
+            db.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n")
+        yield uri

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 from tests.integration.client_world import run
-from tests.integration.replica_world import Herd, kill, make_herd, wait_until
+from tests.integration.replica_world import Herd, kill, make_herd
 
 import pgherd
 from pgherd.client import Database, Session
@@ -46,26 +46,8 @@ async def client(herd: Herd, **options: Any) -> AsyncIterator[Database]:
     async with pgherd.connect(herd.server(herd.names[0][1]).uri("pgherd"), **where) as db:
         await db.execute("UPDATE t SET v = 0")
         for group in range(len(herd.groups)):
-            await asyncio.to_thread(caught_up, herd, group)
+            await asyncio.to_thread(herd.caught_up, group)
         yield db
-
-
-def caught_up(herd: Herd, group: int) -> None:
-    first, second = herd.names[group]
-    target = herd.ask(first, "SELECT pg_current_wal_lsn()")
-    wait_until(lambda: herd.ask(second, f"SELECT pg_last_wal_replay_lsn() >= '{target}'") == "True")
-
-
-@contextmanager
-def paused(herd: Herd, group: int) -> Iterator[None]:
-    """The standby of a group receives, but shows nothing new."""
-    name = f"crb{group}"
-    herd.ask(name, "SELECT pg_wal_replay_pause()")
-    wait_until(lambda: herd.ask(name, "SELECT pg_get_wal_replay_pause_state()") == "paused")
-    try:
-        yield
-    finally:
-        herd.ask(name, "SELECT pg_wal_replay_resume()")
 
 
 def key_in(db: Database, group: int) -> int:
@@ -139,7 +121,7 @@ def test_a_session_sees_its_own_writes_and_never_goes_back(herd: Herd) -> None:
         async with client(herd) as db, client(herd) as other:
             key, (_, replica) = key_in(db, 0), ports(herd)
             await until(lambda: reads_from(db.session(), key, replica))
-            with paused(herd, 0):
+            with herd.paused(0):
                 for number in range(1, 20):
                     await db.execute(WRITE, key, number)
                     assert await db.fetchval(READ, key, read="session") == number
@@ -154,7 +136,7 @@ def test_a_session_sees_its_own_writes_and_never_goes_back(herd: Herd) -> None:
                         await session.execute(WRITE, key, 7)
                     assert await session.fetchval(READ, key) == 7
                     assert await session.fetchval("SELECT sum(v) FROM t") == 7
-            await asyncio.to_thread(caught_up, herd, 0)
+            await asyncio.to_thread(herd.caught_up, 0)
             await until(lambda: reads_from(db, key, replica))
             assert await db.fetchval(READ, key, read="session") == 7
 
@@ -169,7 +151,7 @@ def test_a_token_takes_what_was_seen_to_another_session(herd: Herd) -> None:
     async def main() -> None:
         async with client(herd) as one, client(herd) as two:
             key = key_in(one, 0)
-            with paused(herd, 0):
+            with herd.paused(0):
                 async with one.session() as session:
                     await session.execute(WRITE, key, 5)
                     token = await session.token()
@@ -206,7 +188,7 @@ def test_a_bound_is_never_overstated(herd: Herd) -> None:
             await until(fresh)
             await asyncio.sleep(2.5)  # an idle primary does not make its replica look late
             await until(fresh, 1.0)
-            with paused(herd, 0):
+            with herd.paused(0):
                 await db.execute(WRITE, key, 1)
                 done = begun = asyncio.get_running_loop().time()
                 while await db.fetchval(READ, key, read="bounded 2s") == 0:
@@ -265,7 +247,7 @@ def test_read_only_transactions(herd: Herd) -> None:
 def test_what_a_replica_does_not_know_yet_the_primary_answers(herd: Herd) -> None:
     async def main() -> None:
         async with client(herd) as db:
-            with paused(herd, 0):
+            with herd.paused(0):
                 await db.execute("CREATE TABLE new (id int, v int)")
                 assert await db.fetchval("SELECT count(*) FROM new", read="eventual") == 0
             await db.execute("DROP TABLE new")

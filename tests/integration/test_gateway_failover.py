@@ -5,14 +5,13 @@ The tests promote standbys and keep leases themselves, so each step happens when
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from replica_world import Herd, gateway, kill, make_herd, wait_until
+from replica_world import Herd, Later, kill, make_herd, one_in, table_behind, wait_until
 
 from pgherd.testing.servers import Yard
 
@@ -31,10 +30,7 @@ def herd(yard: Yard, request: pytest.FixtureRequest) -> Iterator[Herd]:
 
 @pytest.fixture
 def dsn(herd: Herd) -> Iterator[str]:
-    with gateway(herd, f"{herd.name}_gateway") as (uri, _):
-        with psycopg.connect(uri, autocommit=True) as db:
-            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
-            db.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n")
+    with table_behind(herd, f"{herd.name}_gateway") as uri:
         yield uri
 
 
@@ -44,52 +40,15 @@ def db(dsn: str) -> Iterator[Connection]:
         yield connection
 
 
-def in_group(db: Connection, group: int) -> int:
-    """An id of table t that lies in a group."""
-    for number in range(1, 100):
-        rows = db.execute(f"EXPLAIN SELECT * FROM t WHERE id = {number}").fetchall()
-        if any(f"on group {group}" in row[0] for row in rows):
-            return number
-    raise AssertionError
-
-
 def trusted(db: Connection, name: str) -> bool:
     """Whether the gateway takes a node for the primary."""
     return any(row[0] == name and row[9] == "t" for row in db.execute("SHOW pgherd.nodes").fetchall())
 
 
-class Later(threading.Thread):
-    """Runs something on a connection of its own; `result` has what it answered or raised."""
-
-    def __init__(self, job: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self.job = job
-        self.outcome: Any = None
-        self.took = 0.0
-        self.start()
-
-    def run(self) -> None:
-        begun = time.monotonic()
-        try:
-            self.outcome = self.job()
-        except psycopg.Error as error:
-            self.outcome = error
-        self.took = time.monotonic() - begun
-
-    def ended_within(self, seconds: float) -> bool:
-        self.join(seconds)
-        return not self.is_alive()
-
-    def result(self) -> Any:
-        self.join(40)
-        assert not self.is_alive(), "it still runs"
-        return self.outcome
-
-
 def test_statements_wait_for_the_new_primary_and_other_groups_do_not_notice(
     herd: Herd, dsn: str, db: Connection
 ) -> None:
-    one, two = in_group(db, 0), in_group(db, 1)
+    one, two = one_in(db, 0), one_in(db, 1)
     old = herd.end_lease(1)
     kill(herd.server(old))
     wait_until(lambda: not trusted(db, old))  # what it sends before it knows of nothing may be unknown
@@ -111,7 +70,7 @@ def test_statements_wait_for_the_new_primary_and_other_groups_do_not_notice(
 
 
 def test_who_waits_can_be_cancelled(herd: Herd, dsn: str, db: Connection) -> None:
-    two = in_group(db, 1)
+    two = one_in(db, 1)
     herd.end_lease(1, at_once=True)
     wait_until(lambda: not trusted(db, herd.names[1][0]))
     with psycopg.connect(dsn, autocommit=True) as other:
@@ -159,7 +118,7 @@ def shards(herd: Herd, name: str) -> list[str]:
 
 
 def test_an_open_transaction_is_told_to_run_again(herd: Herd, dsn: str, db: Connection) -> None:
-    two = in_group(db, 1)
+    two = one_in(db, 1)
     with psycopg.connect(dsn) as session:
         session.execute("UPDATE t SET v = 7 WHERE id = %s", (two,))
         old = herd.end_lease(1)
@@ -178,7 +137,7 @@ def test_an_open_transaction_is_told_to_run_again(herd: Herd, dsn: str, db: Conn
 
 def test_a_primary_without_trust_answers_nobody(herd: Herd, dsn: str, db: Connection) -> None:
     """Its lease runs out, PostgreSQL goes on: reads, transactions and COMMIT wait, and the old one hears nothing of them."""
-    two = in_group(db, 1)
+    two = one_in(db, 1)
     with psycopg.connect(dsn) as session, psycopg.connect(dsn, autocommit=True) as reader:
         session.execute("SELECT v FROM t WHERE id = %s", (two,))
         session.execute("UPDATE t SET v = 5 WHERE id = %s", (two,))
@@ -200,7 +159,7 @@ def test_a_primary_without_trust_answers_nobody(herd: Herd, dsn: str, db: Connec
 def test_a_pause_holds_new_statements_and_lets_open_transactions_end(
     herd: Herd, dsn: str, db: Connection
 ) -> None:
-    two = in_group(db, 1)
+    two = one_in(db, 1)
     with psycopg.connect(dsn) as open_one, psycopg.connect(dsn, autocommit=True) as other:
         open_one.execute("UPDATE t SET v = 1 WHERE id = %s", (two,))
         pause = herd.ask(herd.names[1][0], "SELECT pgherd.announce_pause(0, 15000)")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from replica_world import Herd, gateway, kill, make_herd, wait_until
+from replica_world import Herd, kill, make_herd, one_in, table_behind, wait_until
 
 from pgherd.testing.servers import Yard
 
@@ -30,10 +29,8 @@ def herd(yard: Yard) -> Iterator[Herd]:
 @pytest.fixture(scope="module")
 def dsn(herd: Herd) -> Iterator[str]:
     """A gateway in the zone of the standbys."""
-    with gateway(herd, "rr_gateway", region="here", zone="b") as (uri, _):
+    with table_behind(herd, "rr_gateway", region="here", zone="b") as uri:
         with psycopg.connect(uri, autocommit=True) as db:
-            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
-            db.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n")
             db.execute("CREATE TABLE lone (id int, v int)")
         yield uri
 
@@ -43,34 +40,8 @@ def db(dsn: str, herd: Herd) -> Iterator[Connection]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE t SET v = 0")
         for group in range(2):
-            caught_up(herd, group)
+            herd.caught_up(group)
         yield connection
-
-
-def caught_up(herd: Herd, group: int) -> None:
-    """Wait until the standby of a group shows all that its primary has."""
-    first, second = herd.names[group]
-    target = herd.ask(first, "SELECT pg_current_wal_lsn()")
-    wait_until(lambda: herd.ask(second, f"SELECT pg_last_wal_replay_lsn() >= '{target}'") == "True")
-
-
-@contextmanager
-def paused(herd: Herd, name: str) -> Iterator[None]:
-    """A standby receives, but shows nothing new."""
-    herd.ask(name, "SELECT pg_wal_replay_pause()")
-    wait_until(lambda: herd.ask(name, "SELECT pg_get_wal_replay_pause_state()") == "paused")
-    try:
-        yield
-    finally:
-        herd.ask(name, "SELECT pg_wal_replay_resume()")
-
-
-def one_in(db: Connection, group: int) -> int:
-    for number in range(1, 100):
-        rows = db.execute(f"EXPLAIN SELECT * FROM t WHERE id = {number}").fetchall()
-        if any(f"on group {group}" in row[0] for row in rows):
-            return number
-    raise AssertionError
 
 
 def ports(herd: Herd, group: int) -> tuple[int, int]:
@@ -100,7 +71,7 @@ def test_a_session_reads_its_own_writes_and_never_goes_back(herd: Herd, dsn: str
     number = one_in(db, 0)
     primary, replica = ports(herd, 0)
     answered: list[int] = []
-    with psycopg.connect(dsn, autocommit=True) as session, paused(herd, herd.names[0][1]):
+    with psycopg.connect(dsn, autocommit=True) as session, herd.paused(0):
         session.execute("SET pgherd.read = 'session'")
         for value in range(1, 30):
             session.execute("UPDATE t SET v = %s WHERE id = %s", (value, number))
@@ -110,7 +81,7 @@ def test_a_session_reads_its_own_writes_and_never_goes_back(herd: Herd, dsn: str
             if value == 10:
                 herd.ask(herd.names[0][1], "SELECT pg_wal_replay_resume()")
             elif value > 10:
-                caught_up(herd, 0)
+                herd.caught_up(0)
     assert set(answered[:9]) == {primary}
     assert replica in answered[11:]
 
@@ -119,7 +90,7 @@ def test_a_token_takes_what_was_seen_to_another_session(herd: Herd, dsn: str, db
     number = one_in(db, 1)
     primary, replica = ports(herd, 1)
     options = "-c pgherd.read=session"
-    with paused(herd, herd.names[1][1]):
+    with herd.paused(1):
         db.execute("UPDATE t SET v = 3 WHERE id = %s", (number,))
         row = db.execute("SELECT pgherd.session_token()").fetchone()
         assert row is not None
@@ -132,7 +103,7 @@ def test_a_token_takes_what_was_seen_to_another_session(herd: Herd, dsn: str, db
             dsn, autocommit=True, options=f"{options} -c pgherd.session_token={row[0]}"
         ) as follower:
             assert follower.execute(READ, (number,)).fetchone() == (3, primary)
-    caught_up(herd, 1)
+    herd.caught_up(1)
     with psycopg.connect(dsn, autocommit=True, options=options) as follower:
         follower.execute("SELECT set_config('pgherd.session_token', %s, false)", (row[0],))
         assert follower.execute(READ, (number,)).fetchone() == (3, replica)
@@ -148,7 +119,7 @@ def test_a_bound_is_never_overstated(herd: Herd, dsn: str, db: Connection) -> No
         wait_until(lambda: reader.execute(READ, (number,)).fetchone() == (0, replica))
         time.sleep(2.0)  # an idle group: the replica is not behind
         assert reader.execute(READ, (number,)).fetchone() == (0, replica)
-        with paused(herd, herd.names[0][1]):
+        with herd.paused(0):
             db.execute("UPDATE t SET v = 1 WHERE id = %s", (number,))
             written = time.monotonic()
             while True:
@@ -166,8 +137,8 @@ def test_reads_over_groups_use_replicas_too(herd: Herd, dsn: str, db: Connection
     """Both gathered and federated ones; seen by what paused replicas do not show."""
     with (
         psycopg.connect(dsn, autocommit=True) as reader,
-        paused(herd, herd.names[0][1]),
-        paused(herd, herd.names[1][1]),
+        herd.paused(0),
+        herd.paused(1),
     ):
         db.execute("UPDATE t SET v = 1")
         assert reader.execute("SELECT sum(v) FROM t").fetchone() == (100,)
@@ -245,7 +216,7 @@ def test_a_role_may_have_a_level_of_its_own(dsn: str, db: Connection) -> None:
 
 def test_what_a_replica_does_not_know_yet_the_primary_answers(herd: Herd, dsn: str, db: Connection) -> None:
     with psycopg.connect(dsn, autocommit=True, options="-c pgherd.read=eventual") as reader:
-        with paused(herd, herd.names[0][1]):
+        with herd.paused(0):
             db.execute("CREATE TABLE young (id int)")
             db.execute("INSERT INTO young VALUES (1)")
             assert reader.execute("SELECT * FROM young").fetchall() == [(1,)]

@@ -3,14 +3,13 @@ for a distributed transaction."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from replica_world import Herd, gateway, make_herd, wait_until
+from replica_world import Herd, Later, make_herd, one_in, table_behind, wait_until
 
 from pgherd.testing.servers import Yard
 
@@ -30,10 +29,7 @@ def herd(yard: Yard) -> Iterator[Herd]:
 
 @pytest.fixture(scope="module")
 def dsn(herd: Herd) -> Iterator[str]:
-    with gateway(herd, "ur_gateway") as (uri, _):
-        with psycopg.connect(uri, autocommit=True) as db:
-            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, v int) PARTITION BY HASH (id)")
-            db.execute("INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n")
+    with table_behind(herd, "ur_gateway") as uri:
         yield uri
 
 
@@ -41,34 +37,6 @@ def dsn(herd: Herd) -> Iterator[str]:
 def db(dsn: str) -> Iterator[Connection]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
-
-
-def one_in(db: Connection, group: int) -> int:
-    for number in range(1, 100):
-        rows = db.execute(f"EXPLAIN SELECT * FROM t WHERE id = {number}").fetchall()
-        if any(f"on group {group}" in row[0] for row in rows):
-            return number
-    raise AssertionError
-
-
-class Waiting(threading.Thread):
-    """Runs a job that will wait for a standby."""
-
-    def __init__(self, job: Any) -> None:
-        super().__init__(daemon=True)
-        self.job = job
-        self.outcome: Any = "still running"
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.outcome = self.job()
-        except psycopg.Error as error:
-            self.outcome = error
-
-    def sqlstate(self) -> str | None:
-        self.join(30)
-        return self.outcome.sqlstate if isinstance(self.outcome, psycopg.Error) else None
 
 
 def waits(herd: Herd, group: int) -> bool:
@@ -100,7 +68,7 @@ def test_a_cancelled_wait_is_an_unknown_outcome(
             for _ in range(3):
                 jobs[how]()
         with herd.frozen(standby):
-            job = Waiting(jobs[how])
+            job = Later(jobs[how])
             wait_until(lambda: waits(herd, 0))
             session.cancel()
             if (
@@ -126,7 +94,7 @@ def test_a_commit_is_never_cancelled_by_its_client_and_unknown_if_an_operator_do
     with psycopg.connect(dsn) as session:
         session.execute("UPDATE t SET v = v + 1 WHERE id = %s", (number,))
         with herd.frozen(standby):
-            job = Waiting(session.commit)
+            job = Later(session.commit)
             wait_until(lambda: waits(herd, 0))
             session.cancel()
             time.sleep(0.5)  # nothing may come of it
@@ -134,7 +102,7 @@ def test_a_commit_is_never_cancelled_by_its_client_and_unknown_if_an_operator_do
         assert job.sqlstate() is None
         session.execute("UPDATE t SET v = v + 1 WHERE id = %s", (number,))
         with herd.frozen(standby):
-            job = Waiting(session.commit)
+            job = Later(session.commit)
             wait_until(lambda: waits(herd, 0))
             herd.ask(primary, CANCEL)
             assert job.sqlstate() == "08007"
@@ -151,7 +119,7 @@ def test_a_distributed_commit_survives_cancelled_waits(herd: Herd, dsn: str, db:
             for n in numbers:
                 session.execute("UPDATE t SET v = v + 1 WHERE id = %s", (n,))
             with herd.frozen(standby):
-                job = Waiting(session.commit)
+                job = Later(session.commit)
                 for _ in range(2):
                     wait_until(lambda: waits(herd, group) or not job.is_alive())  # noqa: B023
                     herd.ask(primary, CANCEL)
@@ -192,7 +160,7 @@ def test_nobody_switches_the_wait_off_for_a_distributed_commit(
         for n in numbers:
             session.execute("UPDATE t SET v = v + 1 WHERE id = %s", (n,))
         with herd.frozen(herd.names[0][1]), herd.frozen(herd.names[1][1]):
-            job = Waiting(lambda: session.execute("COMMIT"))
+            job = Later(lambda: session.execute("COMMIT"))
             wait_until(lambda: waits(herd, 0) or waits(herd, 1))
             time.sleep(0.3)
             assert job.is_alive()
@@ -202,7 +170,7 @@ def test_nobody_switches_the_wait_off_for_a_distributed_commit(
             for n in numbers:
                 session.execute("UPDATE t SET v = v + 1 WHERE id = %s", (n,))
             with herd.frozen(herd.names[group][1]):
-                job = Waiting(lambda: session.execute("COMMIT"))
+                job = Later(lambda: session.execute("COMMIT"))
                 wait_until(lambda: waits(herd, group))  # noqa: B023
                 assert job.is_alive()
             assert job.sqlstate() is None
