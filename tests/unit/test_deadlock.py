@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgherd.catalog.model import GroupId
 from pgherd.transaction.deadlock import Process, Waits, find, joined
 
@@ -31,6 +33,11 @@ def test_the_youngest_transaction_is_cancelled_where_it_waits() -> None:
         12,
     )  # its transaction began at 200, the other at 100, whatever the branches' own ages
     assert "process 1 of group 0 waits for process 2 of group 1" in found.text
+
+
+def test_who_yields_is_cancelled_before_anybody_younger() -> None:
+    found = find(replace(waits(*CROSSED, same=SAME, since=SINCE), yielding=frozenset({(A, 1), (B, 11)})))
+    assert [deadlock.victim for deadlock in found] == [(B, 11)]
 
 
 def test_who_prepares_or_commits_is_never_cancelled() -> None:

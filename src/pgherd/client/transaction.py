@@ -186,6 +186,12 @@ class Transaction(Queries):
         self.open = True
         try:
             yield self
+        except ServerError as error:
+            told = self._started().told(error.fields)
+            await self.rollback()
+            if told == error.fields:
+                raise
+            raise ServerError(told) from asyncpg.DeadlockDetectedError(told["M"])
         except BaseException:
             await self.rollback()
             raise
@@ -277,10 +283,7 @@ class Transaction(Queries):
         route = self.db.routes.get(query) or self.db.near.routes.get(query)
         if route is None or self.root._plans is not None:
             return None
-        try:
-            target = route.known.get(args[route.number]) or route.target(args)
-        except (IndexError, TypeError):
-            return None
+        target = route.target(args)
         if target is None:
             return None
         meter = self.db.meter

@@ -22,13 +22,16 @@ from pgherd.reshard.passing import HINDERED
 from pgherd.reshard.running import HOME, Run, no_point
 from pgherd.reshard.stream import Stream, mark
 from pgherd.reshard.tables import CopiedTable
+from pgherd.transaction import deadlock
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Protocol
 
 COMMIT_PART = 0.25  # of the budget stays for the commit
-OUTER_LOCK_MS = 1000  # for locks that make no writer wait
+OUTER_LOCK_MS = (
+    1000  # at most, for locks that make no writer wait; readers of the whole table wait behind them
+)
 CALM_S = 2.0
 
 
@@ -107,7 +110,7 @@ async def change_map(run: Run, text: str) -> None:
                 for group in run.places.groups:
                     link = await transaction.branch(group)
                     rows = await link.run(
-                        "SET LOCAL lock_timeout = '2s'; SELECT epoch FROM pgherd.lock_cluster()"
+                        f"SET LOCAL lock_timeout = '2s'; {deadlock.yielding()}; SELECT epoch FROM pgherd.lock_cluster()"
                     )
                     epoch = max(epoch, int(rows[0][0] or 0))
                     if group == HOME:
@@ -218,14 +221,15 @@ class Attempt:
         self.inner = tuple(sorted({*direction.source_groups, *direction.target_groups}))
         self.outer = tuple(group for group in run.places.groups if group not in self.inner)
         self.epoch = 0
+        self.outer_ms = min(OUTER_LOCK_MS, run.workflow.limits.max_pause_ms)
 
     async def prepare(self) -> None:
         """Everything that makes no writer wait: the map, the other groups, the whole tables."""
         for group in self.run.places.groups:
             self.links[group] = link = await self.transaction.branch(group)
             rows = await link.run(
-                f"SET LOCAL lock_timeout = {OUTER_LOCK_MS}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL session_replication_role = origin; "
-                "SELECT epoch FROM pgherd.lock_cluster()"
+                f"SET LOCAL lock_timeout = {self.outer_ms}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL session_replication_role = origin; "
+                f"{deadlock.yielding()}; SELECT epoch FROM pgherd.lock_cluster()"
             )
             self.epoch = max(self.epoch, int(rows[0][0] or 0))
         await self._check()
@@ -294,7 +298,7 @@ class Attempt:
     def _fence(self, group: GroupId, deadline: float) -> str:
         mode = "EXCLUSIVE" if self.hashed else "ACCESS EXCLUSIVE"
         left = max(int((deadline - time.monotonic()) * 500), 1)
-        return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {self._sources(group)} IN {mode} MODE; SET LOCAL lock_timeout = {OUTER_LOCK_MS}"
+        return f"SET LOCAL lock_timeout = {left}; LOCK TABLE {self._sources(group)} IN {mode} MODE; SET LOCAL lock_timeout = {self.outer_ms}"
 
     def _close(self, group: GroupId, deadline: float) -> str:
         """Writers have gone; now readers of the whole table wait as well."""

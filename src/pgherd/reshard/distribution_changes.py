@@ -26,13 +26,14 @@ from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
 from pgherd.reshard.model import Piece
 from pgherd.reshard.passing import HINDERED
 from pgherd.reshard.running import Run, no_point
+from pgherd.transaction import deadlock
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.perform import nothing
 from pgherd.transaction.snapshot import Gates
 from pgherd.transaction.two_phase import Protocol
 
 OUTER_LOCK_MS = 1000
-SETTINGS = f"SET LOCAL lock_timeout = {OUTER_LOCK_MS}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL row_security = off"
+SETTINGS = f"SET LOCAL lock_timeout = {OUTER_LOCK_MS}; SET LOCAL deadlock_timeout = '20ms'; SET LOCAL row_security = off; {deadlock.yielding()}"
 
 
 class Cut:

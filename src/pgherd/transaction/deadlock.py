@@ -1,4 +1,5 @@
-"""Deadlocks across groups: the groups' wait graphs joined, the youngest transaction of each cycle cancelled.
+"""Deadlocks across groups: the groups' wait graphs joined, the youngest transaction of each cycle cancelled; before it, one that
+offers itself (YIELDING), as a cutover does, which is tried again without anybody noticing.
 
 Inside one group PostgreSQL finds deadlocks itself. Across groups, a later branch of a transaction names its first one by
 an advisory lock (see `Transaction.opening`), so that pg_locks alone says which processes are one transaction.
@@ -22,8 +23,10 @@ Process = tuple[GroupId, int]  # a server process: its group and its pid
 
 TAG = 0x7067 << 48  # advisory lock keys that say "same transaction as process <pid> of group <group>"
 
-# One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs)
-SCAN = """WITH waiting AS MATERIALIZED (
+YIELDING = "pgherd cutover"  # the application_name of transactions that would rather be cancelled than others
+
+# One row each: ('wait', pid, blocker, may be cancelled), ('same', pid, group of the first branch, its pid), ('since', pid, µs), ('yields', pid)
+SCAN = f"""WITH waiting AS MATERIALIZED (
     SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
 SELECT 'wait', w.pid::text, b.pid::text, (w.query !~* '^\\s*(select pg_catalog.set_config\\(''synchronous_commit''|lock table pgherd.home_gate|commit|prepare transaction)')::text
     FROM waiting w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b(pid)
@@ -33,7 +36,9 @@ SELECT 'same', l.pid::text, (l.classid::int8 & 65535)::text, l.objid::text
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'since', a.pid::text, (extract(epoch FROM a.xact_start) * 1000000)::int8::text, NULL
-    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL"""
+    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.xact_start IS NOT NULL
+UNION ALL
+SELECT 'yields', a.pid::text, NULL, NULL FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = '{YIELDING}'"""
 
 
 # What the victim's user is told instead of "canceling statement due to user request"
@@ -43,6 +48,11 @@ FIELDS = {
     "D": "Transactions that span groups waited for each other; the gateway's log names them.",
     "H": "Run the transaction again.",
 }
+
+
+def yielding() -> str:
+    """What a transaction runs after BEGIN, in each group, to be the one that is cancelled."""
+    return f"SET LOCAL application_name = '{YIELDING}'"
 
 
 def same_as(link: Link) -> str:
@@ -60,6 +70,7 @@ class Waits:
     same: dict[Process, Process]
     since_us: dict[Process, int]
     cancellable: frozenset[Process]
+    yielding: frozenset[Process] = frozenset()
 
     def owner(self, process: Process) -> Process:
         """The first branch of the transaction that `process` works for."""
@@ -81,7 +92,7 @@ class Deadlock:
 
 def find(waits: Waits) -> list[Deadlock]:
     """Every cycle that PostgreSQL cannot see, as it leads through two processes of one transaction; and its victim: a
-    waiting process of the youngest transaction that may be cancelled."""
+    waiting process that yields, or else one of the youngest transaction that may be cancelled."""
     graph: dict[Process, set[Process]] = {}
     for waiter, blocker in waits.edges:
         a, b = waits.owner(waiter), waits.owner(blocker)
@@ -98,11 +109,11 @@ def find(waits: Waits) -> list[Deadlock]:
 
 def _victim(waits: Waits, cycle: tuple[Process, ...]) -> Process | None:
     candidates = [
-        (_age_us(waits, waits.owner(waiter)), waiter)
+        (waiter in waits.yielding, _age_us(waits, waits.owner(waiter)), waiter)
         for waiter, blocker in waits.edges
         if waits.owner(waiter) in cycle and waits.owner(blocker) in cycle and waiter in waits.cancellable
     ]
-    return max(candidates)[1] if candidates else None
+    return max(candidates)[-1] if candidates else None
 
 
 def _age_us(waits: Waits, owner: Process) -> int:
@@ -152,6 +163,7 @@ def joined(rows: Iterable[tuple[GroupId, tuple[str | None, ...]]]) -> Waits:
     same: dict[Process, Process] = {}
     since: dict[Process, int] = {}
     cancellable: set[Process] = set()
+    yielding: set[Process] = set()
     for group, (kind, pid, a, b) in rows:
         process = (group, int(pid or 0))
         match kind:
@@ -162,9 +174,17 @@ def joined(rows: Iterable[tuple[GroupId, tuple[str | None, ...]]]) -> Waits:
                         cancellable.add(process)
             case "same":
                 same[process] = (GroupId(int(a or 0)), int(b or 0))
+            case "yields":
+                yielding.add(process)
             case _:
                 since[process] = int(a or 0)
-    return Waits(edges=frozenset(edges), same=same, since_us=since, cancellable=frozenset(cancellable))
+    return Waits(
+        edges=frozenset(edges),
+        same=same,
+        since_us=since,
+        cancellable=frozenset(cancellable),
+        yielding=frozenset(yielding),
+    )
 
 
 class Detector:
