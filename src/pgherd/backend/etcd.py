@@ -92,17 +92,19 @@ class Etcd:
 
     def _request(self, host: str, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if self._where.user and self._token is None:
-            login = {"name": self._where.user, "password": self._where.password or ""}
-            self._token = str(self._post(host, "auth/authenticate", login)["token"])
+            self._log_in(host)
         try:
             return self._post(host, method, body)
         except _Refused:
             if self._token is None:
                 raise
-            self._token = None  # it may have expired
-            login = {"name": self._where.user, "password": self._where.password or ""}
-            self._token = str(self._post(host, "auth/authenticate", login)["token"])
+            self._log_in(host)  # the token may have expired
             return self._post(host, method, body)
+
+    def _log_in(self, host: str) -> None:
+        self._token = None
+        login = {"name": self._where.user, "password": self._where.password or ""}
+        self._token = str(self._post(host, "auth/authenticate", login)["token"])
 
     def _post(self, host: str, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
         place = urlsplit(f"//{host}")

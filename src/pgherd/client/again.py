@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from pgherd.catalog.model import GroupId
 from pgherd.client import statements
 from pgherd.client.losses import ENDED, LOST, UNSENT, doubtful, elsewhere, undone, unknown
 from pgherd.client.pool import NoneFree
@@ -109,7 +108,10 @@ async def rerouted(
             if (
                 attempt == ATTEMPTS - 1
                 or not is_stale(error)
-                or not (isinstance(error, StaleMap) or await _taken_back(transaction, before, single))
+                or not (
+                    isinstance(error, StaleMap)
+                    or await moved.taken_back(transaction, before, one_shard=single)
+                )
             ):
                 raise
             if db.map.epoch == epoch and not await db.maps.check(epoch):
@@ -117,16 +119,6 @@ async def rerouted(
                     raise
                 await asyncio.sleep(0.01 * 2**attempt)
     raise AssertionError("unreachable")
-
-
-async def _taken_back(transaction: Transaction, before: frozenset[GroupId], single: bool) -> bool:
-    """Undo what the statement did, if that is possible without what was done before; answers whether it was."""
-    if transaction.isolation != "read committed":
-        return False
-    if await moved.unguard(transaction):
-        return True
-    new = frozenset(transaction.branches) - before
-    return not (before and not (single and len(new) == 1)) and await transaction.forget(new)
 
 
 def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> bool:

@@ -141,13 +141,7 @@ class Database(Queries, Balancing):
             return None if usual.freshness == STRONG else self.near.lend(query, args, usual)
         if self.current.get() is not None:
             return None
-        try:
-            target = route.known.get(args[route.number]) or route.target(args)
-        except (
-            IndexError,
-            TypeError,
-        ):  # too few arguments, or one that cannot be hashed: the long way says so
-            return None
+        target = route.target(args)
         if target is None:
             return None
         pool, text = target

@@ -282,9 +282,9 @@ class AsyncpgLink:
     async def _prepared(self, sql: str) -> Any:
         if self._opening:
             await self._begun()
-        if sql[:6] == "FETCH ":  # its columns are another cursor's each time
-            return await self.held.connection.prepare(sql, name="")
-        if len(sql) > 10_000:  # a text made for its values: it will not come again
+        if (
+            sql[:6] == "FETCH " or len(sql) > 10_000
+        ):  # another cursor's columns each time; a text made for its values
             return await self.held.connection.prepare(sql, name="")
         return await self.held.prepared(sql)
 

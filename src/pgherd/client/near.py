@@ -114,10 +114,7 @@ class Near:
         route = self.routes.get(query)
         if route is None or self._db.current.get() is not None:
             return None
-        try:
-            target = route.known.get(args[route.number]) or route.target(args)
-        except (IndexError, TypeError):
-            return None
+        target = route.target(args)
         if target is None:
             return None
         pool = target[0] if reading.freshness == STRONG else reading.known(target[0])

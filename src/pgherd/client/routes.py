@@ -31,15 +31,15 @@ Lent = tuple[GroupPool, Held, PreparedStatement, "Route"]
 class Route:
     """Where a statement's text goes for given arguments. Made for one map; a new map drops all routes.
 
-    `known` remembers targets by the value of the key's argument (number `number`, from 0), for keys of one column.
+    Targets are remembered by the value of the key's argument, for keys of one column.
     """
 
-    __slots__ = ("_locate", "_same", "_sources", "_targets", "known", "number", "write")
+    __slots__ = ("_known", "_locate", "_number", "_same", "_sources", "_targets", "write")
 
     def __init__(self, plan: Single, map_: ClusterMap, pools: Mapping[GroupId, GroupPool]) -> None:
         keyspace = map_.keyspaces[plan.keyspace]
         self.write = plan.write
-        self.known: dict[Any, Target] = {}
+        self._known: dict[Any, Target] = {}
         self._locate: Callable[[Key], Shard | None] = keyspace.locate
         self._sources = [
             (source.number - 1, kind)
@@ -47,7 +47,7 @@ class Route:
             if isinstance(source, Param)
         ]
         one = len(self._sources) == 1
-        self.number = self._sources[0][0] if one else 0
+        self._number = self._sources[0][0] if one else 0
         self._same = _SAME.get(self._sources[0][1]) if one else None
         self._targets: dict[ShardId, Target] = {
             shard.id: (pools[shard.group], plan.text.for_shard(shard.id)) for shard in keyspace.shards
@@ -63,7 +63,10 @@ class Route:
     def target(self, args: Sequence[Any]) -> Target | None:
         """The pool and the shard's text, or None: take the long way (NULL, odd values, too few arguments)."""
         try:
-            value = args[self.number]
+            value = args[self._number]
+            known = self._known.get(value)
+            if known is not None:
+                return known
             plain = type(value) is self._same
             key: Key = (
                 (value,)
@@ -76,8 +79,8 @@ class Route:
             found = self._targets[shard.id]
         except Exception:  # whatever is wrong with it, the long way says so properly
             return None
-        if plain and len(self.known) < REMEMBERED:
-            self.known[value] = found
+        if plain and len(self._known) < REMEMBERED:
+            self._known[value] = found
         return found
 
 

@@ -137,7 +137,7 @@ class Runner(Relaying):
                     raise
                 if fresh:
                     await self.abort_implicit()
-                elif not isinstance(error, StaleMap) and not await self._forget(prepared.plan, before):
+                elif not isinstance(error, StaleMap) and not await self._taken_back(prepared.plan, before):
                     raise
                 if not near:
                     await self._renew(error, prepared)
@@ -166,6 +166,10 @@ class Runner(Relaying):
         await servers.ready(session.gateway.groups(), True)
         return True
 
+    async def _taken_back(self, plan: Plan, before: frozenset[GroupId]) -> bool:
+        tx = self.session.tx
+        return tx is not None and await moved.taken_back(tx, before, one_shard=isinstance(plan, Single))
+
     def _guards(self, plan: Plan, tx: Transaction) -> bool:
         """Whether a statement in a branch that has begun is to be sent behind a savepoint: a shard is about to be cut over, and if it is one
         of this statement's, it can then be sent again to its new place."""
@@ -174,20 +178,6 @@ class Runner(Relaying):
             isinstance(plan, Gather | Federated) and not plan.write
         )
         return bool(moving) and again and tx.isolation == "read committed"
-
-    async def _forget(self, plan: Plan, before: frozenset[GroupId]) -> bool:
-        """Undo what a statement with an old map did in a transaction, if that was all in branches of its own; answers whether it was.
-
-        Then it can be sent again, elsewhere: nobody has seen anything of it.
-        """
-        tx = self.session.tx
-        if tx is not None and await moved.unguard(tx):
-            return True
-        new = frozenset() if tx is None else frozenset(tx.branches) - before
-        alone = isinstance(plan, Single) and len(new) == 1
-        if tx is None or tx.isolation != "read committed" or tx.failed or (before and not alone):
-            return False
-        return await tx.forget(new)
 
     async def _settled(self, plan: Plan) -> None:
         """Wait while the map is being changed: a statement that meets its table half way would find it empty.

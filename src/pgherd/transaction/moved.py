@@ -47,3 +47,17 @@ async def unguard(transaction: Transaction) -> bool:
         link = transaction.branches[group].link
         await link.run(f"ROLLBACK TO SAVEPOINT {GUARD}; RELEASE SAVEPOINT {GUARD}")
     return bool(guarded)
+
+
+async def taken_back(transaction: Transaction, before: frozenset[GroupId], *, one_shard: bool) -> bool:
+    """Undo what a statement with an old map did, if that was all in branches of its own or behind `guard`; answers whether it was.
+
+    Then it can be sent again, elsewhere: nobody has seen anything of it. `before`: the branches that were open before it.
+    """
+    if transaction.isolation != "read committed" or transaction.failed:
+        return False
+    if await unguard(transaction):
+        return True
+    new = frozenset(transaction.branches) - before
+    alone = one_shard and len(new) == 1
+    return not (before and not alone) and await transaction.forget(new)
