@@ -291,8 +291,11 @@ def test_nothing_flaps_under_a_steady_noisy_load(seed: int, load: float, noise: 
     done = run(world, days=2.0)
     before = sum(hour.splits + hour.moves + hour.merges for hour in done.hours[:24])
     after = sum(hour.splits + hour.moves + hour.merges for hour in done.hours[24:])
-    # one shard whose load lies at its limit may still pass it by noise, once
-    assert after <= 1, (before, done.hours[24:])
+    # one shard whose load lies at its limit may still pass it by noise, once; or a group that lies at the trigger from the beginning
+    # passes it for the first time: then it is made even in one go, and stays so
+    late = [hour for hour in done.hours[24:] if hour.splits + hour.moves + hour.merges]
+    first = before == 0 and len(late) == 1 and late[0].load_balance < 1.25
+    assert after <= 1 or first, (before, late)
 
 
 @given(st.sampled_from(workloads.NAMES), st.integers(0, 2**32))

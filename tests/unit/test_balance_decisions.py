@@ -331,6 +331,55 @@ def test_a_drained_group_gives_its_largest_shard_first_whatever_the_settings_say
     )
     tight = replace(seen, groups=(replace(seen.groups[0], free_bytes=GIB), seen.groups[1]))
     assert only(decide(tight).nothings).code == "no_room"
+    assert only(decide(tight).nothings).reason == (
+        "group 1 cannot be drained further, its smallest shard fits nowhere: no room on group 0 for a copy of shard 1: "
+        "0 B free beside what must stay free, needs 2.4 GiB"
+    )
+
+
+def disk(seen: Picture, group: int, free: int, total: int = 100 * GIB) -> Picture:
+    groups = [
+        replace(one, free_bytes=free, disk_bytes=total) if one.id == group else one for one in seen.groups
+    ]
+    return replace(seen, groups=tuple(groups))
+
+
+def test_a_half_goes_nowhere_where_there_is_no_room_for_it() -> None:
+    shards = (
+        shard(1, 0, upper=("N",), seconds=2.4, bytes=8 * GIB),
+        shard(2, 1, lower=("N",), seconds=0.2, bytes=GIB),
+    )
+    seen = picture(*shards, samples={1: ALPHABET})
+    for free, to_group in ((20, 1), (19, 0)):  # a tenth of the disk stays free, and the copy takes 9.6 GiB
+        made = only(rounds(disk(seen, 1, free * GIB)).actions)
+        assert isinstance(made, Split) and made.to_group == to_group
+    made = rounds(disk(seen, 0, 12 * GIB))
+    assert made.actions == ()
+    assert {nothing.reason for nothing in made.nothings if nothing.shard == 1} == {
+        "no room on group 0 for a copy of shard 1: 2.0 GiB free beside what must stay free, needs 9.6 GiB"
+    }
+
+
+def test_no_move_goes_where_there_is_no_room_and_that_is_the_reason() -> None:
+    shards = [shard(n, 0, seconds=0.4, bytes=3 * GIB, modulus=8, remainder=n) for n in range(8)]
+    seen = picture(*shards, strategy="hash", shards_min=8, size_max=100 * GIB)
+    assert only(rounds(disk(seen, 1, 14 * GIB)).actions).kind == "move"
+    made = rounds(disk(seen, 1, 13 * GIB))
+    assert made.actions == ()
+    assert [nothing.reason for nothing in made.nothings if nothing.code == "no_room"] == [
+        "group 0 carries 2.00 times its part, but: no room on group 1 for a copy of shard 0: 3.0 GiB free beside what must stay free, needs 3.6 GiB"
+    ]
+
+
+def test_neighbours_are_not_merged_where_there_is_no_room() -> None:
+    bounds = [None, ("D",), None]
+    shards = [shard(n + 1, 0, lower=bounds[n], upper=bounds[n + 1], bytes=10 * MIB) for n in range(2)]
+    seen = picture(*shards, groups=1, shards_min=1)
+    assert only(rounds(disk(seen, 0, 25 * MIB, 0)).actions).kind == "merge"
+    made = rounds(disk(seen, 0, 23 * MIB, 0))
+    assert made.actions == () and only(made.nothings).reason == (
+        "no room on group 0 for a copy of shard 1: 23.0 MiB free beside what must stay free, needs 24.0 MiB"
+    )
 
 
 # ---- merges ------------------------------------------------------------------------------------------

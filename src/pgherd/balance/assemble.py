@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgherd.balance.decision import Decision, Merge, Nothing
@@ -19,6 +19,7 @@ from pgherd.balance.picture import (
 from pgherd.balance.settings import Rules, read
 from pgherd.catalog.model import ClusterMap, GroupId, KeyspaceId, ShardId
 
+Disk = tuple[int, int]  # bytes free, and in all
 FRESH_S = 60.0  # what a source wrote longer ago does not count: it is gone
 
 
@@ -40,7 +41,8 @@ class Size:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What the controller has read. `loads` are rows (shard, age in seconds, document) of pgherd.shard_load, `settings` rows
-    (keyspace, name, value) of pgherd.keyspace_settings. Groups that are not named have weight 1 and endless room."""
+    (keyspace, name, value) of pgherd.keyspace_settings. Groups that are not named have weight 1 and endless room.
+    `disks`: bytes free and in all on the groups' disks, as measured at `disks_s`, where servers can tell."""
 
     now_s: float
     cluster: ClusterMap
@@ -51,6 +53,8 @@ class Seen:
     running: tuple[Running, ...] = ()
     row_samples: Mapping[ShardId, KeySample] = field(default_factory=dict[ShardId, KeySample])
     rules: Rules = field(default_factory=Rules)
+    disks: Mapping[GroupId, Disk] = field(default_factory=dict[GroupId, Disk])
+    disks_s: float = 0.0
 
 
 class LoadSamples(Mapping[ShardId, KeySample]):
@@ -82,11 +86,16 @@ def picture(seen: Seen) -> Picture:
         for keyspace in seen.cluster.keyspaces.values()
     }  # fmt: skip
     loads = _loads(seen)
-    groups = tuple(seen.groups.get(group, GroupPicture(id=group)) for group in sorted(seen.cluster.groups))
+    groups = tuple(_group(seen, group) for group in sorted(seen.cluster.groups))
     return Picture(
         now_s=seen.now_s, groups=groups, keyspaces=keyspaces, shards=tuple(_shards(seen, loads)),
         load_samples=LoadSamples(loads), row_samples=seen.row_samples, running=seen.running, rules=seen.rules,
     )  # fmt: skip
+
+
+def _group(seen: Seen, group: GroupId) -> GroupPicture:
+    known, disk = seen.groups.get(group, GroupPicture(id=group)), seen.disks.get(group)
+    return known if disk is None else replace(known, free_bytes=disk[0], disk_bytes=disk[1])
 
 
 def _loads(seen: Seen) -> dict[ShardId, ShardLoad]:

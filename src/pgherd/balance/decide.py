@@ -6,6 +6,7 @@ shards above their limits, then balance between groups, then merges.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from pgherd.balance import sentence
@@ -16,7 +17,8 @@ from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings
 from pgherd.balance.obstacles import Movable, held_back
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.spread import Spread, drain_move
-from pgherd.balance.work import Work, hopeless, shard_counts, too_many, try_split
+from pgherd.balance.standing import Standing
+from pgherd.balance.work import Work, hopeless, no_room, shard_counts, too_many, try_split
 from pgherd.catalog.model import KeyspaceId, ShardId
 
 TO_MERGE_MAX: Final = 4  # moves of one round that only bring neighbours together
@@ -69,9 +71,17 @@ def _drain(work: Work) -> None:
                 work.spread.put(shard, target)
                 break
         else:
-            if len(work.spread.targets()) > 0:
-                text = f"group {source.group.id} cannot be drained further: no group has room for any of its {len(shards)} shards"
-                work.nothings.append(Nothing(code="no_room", reason=text, group=source.group.id))
+            roomiest = max(work.spread.targets(), key=lambda target: target.room, default=None)
+            if roomiest is not None:
+                work.nothings.append(_full_up(source, min(shards, key=lambda one: one.bytes), roomiest))
+
+
+def _full_up(source: Standing, smallest: ShardPicture, roomiest: Standing) -> Nothing:
+    found = no_room(smallest, roomiest, smallest.bytes)
+    text = (
+        f"group {source.group.id} cannot be drained further, its smallest shard fits nowhere: {found.reason}"
+    )
+    return replace(found, reason=text, keyspace=None, shard=None, group=source.group.id)
 
 
 # ---- limits ------------------------------------------------------------------------------------------
@@ -142,7 +152,10 @@ def _merges(work: Work) -> dict[Pair, int]:
         change = "merge" if together else "move"
         if any(held_back(picture, shard, change, work.blocked) for shard in (pair.left, pair.right)):
             continue
-        if together:
+        if together and not work.spread.standings[pair.left.group].fits(pair.left.bytes + pair.right.bytes):
+            there = work.spread.standings[pair.left.group]
+            work.nothings.append(no_room(pair.left, there, pair.left.bytes + pair.right.bytes))
+        elif together:
             work.act(merge_of(picture, pair))
         elif moves < TO_MERGE_MAX:
             move = move_to_merge(pair)
@@ -154,7 +167,7 @@ def _merges(work: Work) -> dict[Pair, int]:
 
 def _welcome(work: Work, move: Move) -> bool:
     target = work.spread.standings[move.to_group]
-    fits = not target.group.draining and move.bytes <= target.room
+    fits = not target.group.draining and target.fits(move.bytes)
     return fits and target.peak <= 1 + work.picture.rules.settle
 
 

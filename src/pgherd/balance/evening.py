@@ -7,15 +7,16 @@ bounds. A group for which nothing can be done rests until it has changed clearly
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 from pgherd.balance.decision import Nothing, Split
 from pgherd.balance.memory import Rest
 from pgherd.balance.obstacles import held_back
 from pgherd.balance.picture import ShardPicture
-from pgherd.balance.spread import Spread, move_of
+from pgherd.balance.spread import Choice, Spread, move_of
 from pgherd.balance.standing import Standing
-from pgherd.balance.work import Work, hopeless, shard_counts, too_many, try_split
+from pgherd.balance.work import Work, hopeless, no_room, shard_counts, too_many, try_split
 from pgherd.catalog.model import GroupId
 
 BIG_PART: Final = 0.5  # of a group's fair part: a shard that is cut before others are moved out of its way
@@ -97,7 +98,10 @@ def _step(work: Work, source: Standing) -> Step:
     if source.peak <= 1 + spread.rules.trigger:
         return "stuck"
     tried = _split_largest(work, source, SMALL_PART)
-    if tried == "stuck":
+    crowded = spread.crowded(source) if tried != "begun" else None
+    if crowded is not None:
+        work.nothings.append(_crowded(source, crowded))
+    elif tried == "stuck":
         work.nothings.append(_no_gain(source, spread.bounds()[1]))
     return tried
 
@@ -152,6 +156,12 @@ def _owes_it_to_one(work: Work, source: Standing) -> bool:
     if largest is None or part <= 1 or work.spread.lands(largest, source):
         return False
     return source.peak - part < work.spread.rules.gain_min * (source.peak - 1)
+
+
+def _crowded(source: Standing, choice: Choice) -> Nothing:
+    found = no_room(choice.shard, choice.target, choice.shard.bytes)
+    text = f"group {source.group.id} carries {source.peak:.2f} times its part, but: {found.reason}"
+    return replace(found, reason=text, keyspace=None, shard=None, group=source.group.id)
 
 
 def _no_gain(source: Standing, low: float) -> Nothing:

@@ -45,7 +45,7 @@ def seen(
     )  # fmt: skip
     if before is None:
         return made
-    return replace(made, row_samples=before.row_samples)
+    return replace(made, row_samples=before.row_samples, disks=before.disks, disks_s=before.disks_s)
 
 
 def _since(size: Size, before: Size | None, now_s: float, elapsed_s: float) -> Size:

@@ -46,6 +46,7 @@ class Spread:
         self.blocked = {group.id for group in picture.groups if group.busy or not group.reachable}
         for running in picture.running:
             self.blocked |= running.groups
+        self._heeds_room = True
         self._heaviest = max((group.weight for group in picture.groups), default=1.0)
         self._held: dict[GroupId, dict[ShardId, ShardPicture]] | None = None
         self._candidates: dict[GroupId, dict[ShardId, ShardPicture]] = {}
@@ -108,6 +109,14 @@ class Spread:
                     best = Choice(shard, source, target, score, not over)
         return best
 
+    def crowded(self, source: Standing) -> Choice | None:
+        """The move that `choose` would have made if there were room everywhere."""
+        self._heeds_room = False
+        try:
+            return self.choose(source)
+        finally:
+            self._heeds_room = True
+
     def _near(self, source: Standing, allowed: Callable[[ShardPicture], bool]) -> Iterable[ShardPicture]:
         """The shards of a group that are worth looking at: all, or of very many those that promise most."""
         shards = self.held[source.group.id].values()
@@ -134,7 +143,7 @@ class Spread:
             load, size = target.parts(shard)
             if (
                 target is not source
-                and shard.bytes <= target.room
+                and target.fits(shard.bytes)
                 and max(target.load + load, target.bytes + size) <= most
             ):
                 return True
@@ -143,7 +152,7 @@ class Spread:
     def _score(
         self, shard: ShardPicture, source: Standing, target: Standing, *, pull: bool, landing: bool
     ) -> float:
-        if shard.bytes > target.room:
+        if self._heeds_room and not target.fits(shard.bytes):
             return 0.0
         load, size = source.parts(shard)
         load_there, size_there = target.parts(shard)
@@ -171,12 +180,13 @@ class Spread:
             benefit -= weight_there * (after_bytes**2 - max(fine, target.bytes) ** 2)
         return benefit / (shard.bytes + self.rules.move_cost_bytes) if benefit > 1e-9 else 0.0
 
-    def better_place(self, shard: ShardPicture, source: Standing) -> Standing | None:
-        """Where a shard (or a part of one that comes to be) would do the balance most good; None: where it is."""
+    def better_place(self, shard: ShardPicture, source: Standing, size: int) -> Standing | None:
+        """Where a shard (or a part of one that comes to be) would do the balance most good; None: where it is. `size`: bytes that it must have room for."""
         pull = source.peak <= 1 + self.rules.settle
         best: tuple[float, Standing] | None = None
         for target in self.targets()[:TARGETS]:
-            if target is not source and (not pull or target.peak < 1 - self.rules.settle):
+            low = not pull or target.peak < 1 - self.rules.settle
+            if target is not source and low and target.fits(size):
                 score = self._score(shard, source, target, pull=pull, landing=False)
                 if score > 0 and (best is None or score > best[0]):
                     best = score, target
@@ -188,7 +198,7 @@ class Spread:
         for target in self.targets():
             if best is not None and target.peak >= best[0]:
                 break
-            if target is source or shard.bytes > target.room:
+            if target is source or not target.fits(shard.bytes):
                 continue
             load, size = target.parts(shard)
             after = max(target.load + load, target.bytes + size)

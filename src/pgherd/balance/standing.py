@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from pgherd.balance.picture import GroupPicture, Picture, ShardPicture
 from pgherd.balance.settings import Rules
 from pgherd.catalog.model import GroupId
+
+COPY_PART: Final = 1.2  # of a shard's bytes: what its copy takes, with what indexes need while they are built
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,17 @@ class Standing:
     load: float = 0.0
     bytes: float = 0.0
     peak: float = 0.0
-    room: float = 0.0  # bytes that moves may still bring here
+    room: float = 0.0  # bytes that copies may still take here
     load_unit: float = 1.0  # busy seconds per second that make a part of 1
     bytes_unit: float = 1.0
 
     def parts(self, shard: ShardPicture) -> tuple[float, float]:
         """What a shard adds here: of the load, and of the bytes."""
         return shard.load / self.load_unit, shard.bytes / self.bytes_unit
+
+    def fits(self, size: float) -> bool:
+        """Whether there is room for a copy of so many bytes."""
+        return size * COPY_PART <= self.room
 
     def take(self, shard: ShardPicture, sign: int) -> None:
         """Put a shard here (+1), or away (-1)."""
@@ -45,7 +52,7 @@ class Standing:
         self.bytes += sign * size
         self.peak = max(self.load, self.bytes)
         if sign > 0:  # what leaves frees its place only when the old copy is gone
-            self.room -= shard.bytes
+            self.room -= shard.bytes * COPY_PART
 
 
 def scale_of(groups: Iterable[GroupPicture], load: float, size: float, rules: Rules) -> Scale:

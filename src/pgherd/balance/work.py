@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from pgherd.balance import sentence
 from pgherd.balance.decision import Action, Merge, Nothing, Split
 from pgherd.balance.memory import Memory, Subject
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.splitting import split
 from pgherd.balance.spread import Spread
+from pgherd.balance.standing import COPY_PART, Standing
 from pgherd.catalog.model import GroupId, KeyspaceId, ShardId
 
 HOPELESS: Final = frozenset({"hot_key", "hot_end", "no_point"})
@@ -65,6 +67,11 @@ def try_split(
     work: Work, shard: ShardPicture, balance: str, counts: dict[KeyspaceId, int]
 ) -> Split | Nothing:
     verdict = split(work.picture, shard, balance=balance)
+    source = work.spread.standings[shard.group]
+    if isinstance(verdict, Split) and not source.fits(shard.bytes):
+        verdict = no_room(
+            shard, source, shard.bytes
+        )  # both parts are copied, at least one of them beside the shard
     if isinstance(verdict, Nothing):
         work.nothings.append(verdict)
     elif work.left > 0:
@@ -87,12 +94,25 @@ def _placed(work: Work, shard: ShardPicture, verdict: Split) -> Split:
         seconds=shard.seconds * load,
         statements=shard.statements * load,
     )
-    target = work.spread.better_place(right, source)
+    target = work.spread.better_place(right, source, shard.bytes)
     if target is None:
         return verdict
     work.spread.hand_over(right, source, target)
     reason = f"{verdict.reason}; the right part goes to group {target.group.id}, which carries less"
     return replace(verdict, to_group=target.group.id, reason=reason)
+
+
+def no_room(shard: ShardPicture, target: Standing, size: int) -> Nothing:
+    """A copy of `size` bytes, of the shard or a part of it, does not fit on a group's disk."""
+    free, needs = max(int(target.room), 0), int(size * COPY_PART)
+    text = (
+        f"no room on group {target.group.id} for a copy of shard {shard.id}: {sentence.size(free)} free beside what "
+        f"must stay free, needs {sentence.size(needs)}"
+    )
+    return Nothing(
+        code="no_room", reason=text, keyspace=shard.keyspace, shard=shard.id, group=target.group.id,
+        figures={"free": free, "needs": needs, "bytes": shard.bytes},
+    )  # fmt: skip
 
 
 def too_many(picture: Picture, shard: ShardPicture, counts: dict[KeyspaceId, int]) -> Nothing | None:

@@ -14,7 +14,7 @@ from pgherd.balance.memory import Memory, Round
 from pgherd.catalog.ddl.change import dumps
 from pgherd.catalog.model import GroupId
 from pgherd.elastic.beginning import begin
-from pgherd.elastic.reading import HOME, read, sampled
+from pgherd.elastic.reading import HOME, measured, read, sampled
 from pgherd.engine.link import Row
 from pgherd.errors import PgherdError
 from pgherd.transaction.perform import Lender
@@ -51,6 +51,9 @@ class Balancer:
         """Read, decide, record workflows, write the log."""
         self.seen = seen = await read(self._ask, self.seen)
         made = decide(picture(seen), self.memory)
+        if made.actions and seen.disks_s < seen.now_s:
+            self.seen = seen = await measured(self._ask, seen)
+            made = decide(picture(seen), self.memory)
         rows = [row for decision in made.news if (row := await self._done(decision, seen)) is not None]
         if rows:
             await self._ask(HOME, f"SELECT pgherd.log_decisions({dumps(rows)})")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from pgherd.balance import facts
-from pgherd.balance.assemble import Seen
+from pgherd.balance.assemble import Disk, Seen
 from pgherd.balance.decision import Decision, Nothing
 from pgherd.catalog import store
 from pgherd.catalog.model import GroupId
@@ -17,6 +17,7 @@ from pgherd.errors import PgherdError
 
 Ask = Callable[[GroupId, str], Awaitable[list[Row]]]
 HOME = GroupId(0)
+DISKS_S = 30.0  # disks are measured so often, and before anything is begun
 SAMPLED_MAX = 8  # shards of which rows are sampled in one round
 
 
@@ -38,7 +39,26 @@ async def read(ask: Ask, before: Seen | None = None) -> Seen:
             raise found
         else:
             sizes += found
-    return facts.seen(json.loads(answer[0] or "{}"), cluster, sizes, before, frozenset(unreachable))
+    found = facts.seen(json.loads(answer[0] or "{}"), cluster, sizes, before, frozenset(unreachable))
+    return found if found.now_s - found.disks_s < DISKS_S else await measured(ask, found)
+
+
+async def measured(ask: Ask, seen: Seen) -> Seen:
+    """The same with what the groups' disks have free now."""
+    groups = [
+        group for group in seen.cluster.groups if group not in seen.groups or seen.groups[group].reachable
+    ]
+    disks = await asyncio.gather(*(_disk(ask, group) for group in groups))
+    return replace(seen, disks={group: disk for group, disk in disks if disk is not None}, disks_s=seen.now_s)
+
+
+async def _disk(ask: Ask, group: GroupId) -> tuple[GroupId, Disk | None]:
+    """What a group's disk has free, and in all, as preflight measures it; None: its server cannot tell."""
+    try:
+        free, total = (await ask(group, "SELECT d[1], d[2] FROM pgherd.disk() d"))[0]
+    except (PgherdError, OSError, TimeoutError):
+        return group, None
+    return group, None if free is None else (int(free), int(total or 0))
 
 
 async def _sizes(ask: Ask, group: GroupId) -> list[tuple[int, int, int]]:

@@ -118,7 +118,7 @@ async def rebalance(session: Asking, arguments: Arguments) -> None:
 
 def _summary(moves: tuple[Move, ...]) -> str:
     if not moves:
-        return "nothing to move: no move would leave the groups clearly more even"
+        return "nothing to move: no move for which there is room would leave the groups clearly more even"
     total = sum(move.bytes for move in moves)
     seconds = total / COPY_BYTES_S * 1.6 + total / SCAN_BYTES_S + 4 * len(moves)
     return f"{len(moves)} moves, {sentence.size(total)} in all, about {sentence.seconds(seconds)}; each pauses writers of its shard for at most 200 ms"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from pgherd.balance.standing import COPY_PART
 from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import literal
 from pgherd.errors import PgherdError
@@ -88,7 +89,7 @@ async def _place(run: Run, direction: Direction) -> AsyncIterator[str]:
         bytes_ += int((await run.places.ask(route.source, f"SELECT {sizes or '0'}"))[0][0] or 0)
     for group in direction.target_groups:
         free, total = await disk(run, group)
-        wanted = int(bytes_ * 1.2)
+        wanted = int(bytes_ * COPY_PART)
         if free is not None and free - wanted < total * run.workflow.limits.free_part:
             yield f"group {group} has {free >> 20} MiB free on its disk; the copy takes about {wanted >> 20} MiB, and {run.workflow.limits.free_part:.0%} must stay free"
         rows = await run.places.ask(
