@@ -1,4 +1,4 @@
-"""docs/operations.md and examples/: settings load, commands and options exist, and compose finds what prepare.sh makes."""
+"""docs/operations.md and examples/: settings load, commands and options (those of all pages) exist, and compose finds what prepare.sh makes."""
 
 from __future__ import annotations
 
@@ -74,14 +74,15 @@ def commands() -> dict[str, set[str]]:
 
 
 def written() -> Iterator[tuple[str, list[str]]]:
-    """Every pgherd command in the page, the units and the compose file: where, and its words after `pgherd`."""
-    for line in "\n".join(
-        re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    ).splitlines():
-        if match := re.match(r"(?:/opt/pgherd/bin/)?pgherd ([^\[|]*)", line):
-            yield "operations.md", match[1].split("   ")[0].split()
-    for code in re.findall(r"`pgherd ([^`]*)`", PAGE.read_text()):
-        yield "operations.md", code.split()
+    """Every pgherd command in the pages, the units and the compose file: where, and its words after `pgherd`."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text()
+        for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                if match := re.match(r"(?:/opt/pgherd/bin/)?pgherd ([^\[|]*)", line):
+                    yield page.name, match[1].split("   ")[0].split()
+        for code in re.findall(r"`pgherd ([^`]*)`", text):
+            yield page.name, code.split()
     for unit in MACHINES.glob("*.service"):
         words = shlex.split(service(unit)["ExecStart"])
         if words[0].endswith("/pgherd"):
