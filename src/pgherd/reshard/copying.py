@@ -83,14 +83,28 @@ class Counter:
         )  # fmt: skip
 
 
+async def make_slot(run: Run, direction: Direction, route: Route, keeper: ServerLink) -> tuple[int, str]:
+    """A slot for a route, noted with the source's timeline: its position, and the snapshot that `keeper` holds."""
+    async with asyncio.timeout(SLOT_S):
+        timeline = await timeline_of(keeper)
+        made = await create_slot(keeper, direction.slot(route, run.places.cluster_id))
+    await run.made_on(direction.stream(route), timeline)
+    return made
+
+
+def begins(direction: Direction, route: Route, lsn: int) -> str:
+    """The text that notes in the target where a route's stream begins."""
+    return (
+        f"INSERT INTO pgherd.applied VALUES ({literal(direction.stream(route))}, '{lsn_text(lsn - 1)}')"
+        " ON CONFLICT (stream) DO UPDATE SET lsn = excluded.lsn"
+    )
+
+
 async def _route(run: Run, direction: Direction, route: Route, counter: Counter) -> None:
     keeper = await run.places.open(route.source, replication=True)
     target: ServerLink | None = None
     try:
-        async with asyncio.timeout(SLOT_S):
-            timeline = await timeline_of(keeper)
-            lsn, snapshot = await create_slot(keeper, direction.slot(route, run.places.cluster_id))
-        await run.made_on(direction.stream(route), timeline)
+        lsn, snapshot = await make_slot(run, direction, route, keeper)
         await run.point("copy: slot made")
         target = await run.places.open(route.target)
         await target.do("SET session_replication_role = replica; SET application_name = 'pgherd workflow'")
@@ -98,10 +112,7 @@ async def _route(run: Run, direction: Direction, route: Route, counter: Counter)
             for table in run.tables:
                 await _table(run, direction, route, (table, piece), snapshot, target, counter)
                 await run.point("copy: table copied")
-        await target.do(
-            f"INSERT INTO pgherd.applied VALUES ({literal(direction.stream(route))}, '{lsn_text(lsn - 1)}') "
-            "ON CONFLICT (stream) DO UPDATE SET lsn = excluded.lsn"
-        )
+        await target.do(begins(direction, route, lsn))
     finally:
         keeper.close()
         if target is not None:

@@ -2,7 +2,7 @@
 
 distribute:   prepare (every row is checked, online) → adopt (the table becomes its own only shard, at once) → spread (a workflow of its own
               copies, verifies, cuts over) → join (tables of the same key share a keyspace).
-undistribute: part → gather (again a workflow of its own) → release (the only shard becomes a single table, at once).
+undistribute: part → gather (again a workflow of its own) → release (the only shard becomes a single table, at once); its undo: distribution_undo.
 Each step may be repeated after a kill at any point: what has been done is seen in the map.
 """
 
@@ -18,8 +18,10 @@ from typing import Any
 from pgherd.catalog.text import call, literal
 from pgherd.errors import NullKey, PgherdError, ServerError
 from pgherd.reshard import distribution_changes as changes
+from pgherd.reshard import distribution_undo as undo
 from pgherd.reshard import records
-from pgherd.reshard.cutover import Changed, change_map
+from pgherd.reshard.announcing import announce, withdraw
+from pgherd.reshard.cutover import Changed
 from pgherd.reshard.distribution_model import KINDS, PHASES, STEPS, Order, next_workflow, same, whole
 from pgherd.reshard.model import Piece, Workflow
 from pgherd.reshard.running import HOME, Run, Stopped
@@ -74,6 +76,11 @@ async def _forward(run: Run) -> None:
             await run.note(step=step)
         await run.point(f"{step}: recorded")
         done += 1
+    if run.workflow.kind == "undistribute":
+        await undo.keep(run)
+        if run.workflow.going == "undo":
+            await _back(run)
+        return
     await _keep(run, order)
 
 
@@ -131,16 +138,14 @@ async def _locking(run: Run, link: Any, text: str) -> None:
 
 
 async def _announce(run: Run, order: Order) -> None:
-    """Tell everybody that statements on the table may have to be taken back, and give them the time in which they look at the map."""
+    """All of the table is about to be cut over; 0 stands for one that has no shards yet."""
     table = run.places.map.tables.get((order.schema, order.name))
     shards = (
         [0]
         if table is None or table.kind != "distributed"
         else [int(s.id) for s in run.places.map.keyspace_of(table).shards]
     )
-    values = ", ".join(f"({shard}, {run.workflow.id})" for shard in shards)
-    await change_map(run, f"INSERT INTO pgherd.moving VALUES {values} ON CONFLICT DO NOTHING")
-    await asyncio.sleep(run.workflow.limits.announce_s)
+    await announce(run, shards)
 
 
 async def _adopt(run: Run, order: Order) -> None:
@@ -269,6 +274,7 @@ async def _join(run: Run, order: Order) -> None:
 
 
 async def _part(run: Run, order: Order) -> None:
+    await undo.remember_layout(run, order)
     if await _kind(run, order) == "distributed":
         await _announce(run, order)
         await changes.part(run, order)
@@ -278,6 +284,7 @@ async def _release(run: Run, order: Order) -> None:
     if await _kind(run, order) == "distributed":
         await _announce(run, order)
         await changes.release(run, order)
+    await undo.remember_table(run, order)
 
 
 _STEPS = {
@@ -323,6 +330,9 @@ async def _keep(run: Run, order: Order) -> None:
 
 async def _back(run: Run) -> None:
     """A distribution that was cancelled or undone becomes a single table again; an undistribution that was cancelled stays distributed."""
+    if run.workflow.kind == "undistribute" and run.workflow.going == "undo":
+        await undo.go_back(run, _WAYS)
+        return
     order = Order.read(run.workflow.memory)
     end = "undone" if run.workflow.going == "undo" else "cancelled"
     last = run.workflow.memory.get("last")
@@ -333,7 +343,7 @@ async def _back(run: Run) -> None:
         if rows and rows[0][0] != "done":
             await _follow(run, int(last), ("undone",))
     await run.note(phase="taking everything back", progress={})
-    await change_map(run, f"DELETE FROM pgherd.moving WHERE workflow = {run.workflow.id}")
+    await withdraw(run)
     if run.workflow.kind == "distribute":
         cluster = await run.places.refresh()
         table = cluster.tables.get((order.schema, order.name))
@@ -353,6 +363,13 @@ async def _tidy(run: Run, order: Order) -> None:
         await link.run("SET lock_timeout = 0")
 
 
+async def _lay_out_again(run: Run, order: Order, wanted: tuple[Piece, ...]) -> None:
+    await _lay_out(run, order, wanted, keep_s=0.0)
+
+
+_WAYS = undo.Ways(steps=_STEPS, lay_out=_lay_out_again, tidy=_tidy)
+
+
 async def _stopped(run: Run, wanted: str) -> None:
     if wanted == "pause":
         await run.note(state="paused")
@@ -365,6 +382,8 @@ async def _failed(run: Run, error: BaseException) -> None:
     pause_s = run.patience.pause_s(run.place, error)
     passing = isinstance(error, Changed) or run.patience.has(error)
     try:
+        if not passing and await undo.stayed(run, error, _WAYS):
+            return
         if passing or run.workflow.going != "forward" or run.workflow.state == "kept":
             await run.note(**records.told(error))
         elif isinstance(error, Ended) and run.workflow.wanted == "cancel":

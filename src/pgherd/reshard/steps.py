@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pgherd.catalog.model import GroupId
 from pgherd.catalog.text import call, literal
 from pgherd.errors import PgherdError, Refused, ServerError
 from pgherd.reshard import copying
-from pgherd.reshard.cutover import Cut, change_map, cut_over
+from pgherd.reshard.announcing import announce, withdraw
+from pgherd.reshard.cutover import Cut, cut_over
 from pgherd.reshard.model import Direction, pieces_text
 from pgherd.reshard.preflight import preflight
-from pgherd.reshard.replication import create_slot, drop_slot, lsn_text, timeline_of
+from pgherd.reshard.replication import drop_slot
 from pgherd.reshard.running import HOME, Run
 from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import verify
@@ -70,13 +72,16 @@ async def _stage(run: Run) -> None:
 
 
 async def _unstage(run: Run) -> None:
-    direction = run.workflow.forward
-    for group in direction.target_groups:
-        streams = ", ".join(literal(direction.stream(route)) for route in direction.routes)
-        await run.places.ask(
-            group,
-            f"{call('unstage', literal(direction.side))}; DELETE FROM pgherd.applied WHERE stream IN ({streams})",
-        )
+    for group in run.workflow.forward.target_groups:
+        await _drop_side(run, run.workflow.forward, group)
+
+
+async def _drop_side(run: Run, direction: Direction, group: GroupId) -> None:
+    streams = ", ".join(literal(direction.stream(route)) for route in direction.routes)
+    await run.places.ask(
+        group,
+        f"{call('unstage', literal(direction.side))}; DELETE FROM pgherd.applied WHERE stream IN ({streams})",
+    )
 
 
 # ---- publications and slots ------------------------------------------------------------------------------
@@ -156,22 +161,14 @@ async def _prepare_back(run: Run) -> None:
             f"SET client_min_messages = warning; DROP PUBLICATION IF EXISTS {back.side}; CREATE PUBLICATION {back.side}; RESET client_min_messages",
         )
     for route in back.routes:
-        slot = back.slot(route, run.places.cluster_id)
-        await drop_slot(run.places, route.source, slot)
+        await drop_slot(run.places, route.source, back.slot(route, run.places.cluster_id))
         keeper = await run.places.open(route.source, replication=True)
         try:
-            async with asyncio.timeout(copying.SLOT_S):
-                timeline = await timeline_of(keeper)
-                lsn, _ = await create_slot(keeper, slot)
+            lsn, _ = await copying.make_slot(run, back, route, keeper)
         finally:
             keeper.close()
-        await run.made_on(back.stream(route), timeline)
         await run.point("prepare_back: slot made")
-        await run.places.ask(
-            route.target,
-            f"INSERT INTO pgherd.applied VALUES ({literal(back.stream(route))}, '{lsn_text(lsn - 1)}')"
-            " ON CONFLICT (stream) DO UPDATE SET lsn = excluded.lsn",
-        )
+        await run.places.ask(route.target, copying.begins(back, route, lsn))
 
 
 async def _unprepare_back(run: Run) -> None:
@@ -179,23 +176,11 @@ async def _unprepare_back(run: Run) -> None:
     await _drop_slots(run, back)
     await _drop_publications(run, back)
     for group in run.workflow.groups:
-        await run.places.ask(group, call("unstage", literal(back.side)))
-        streams = ", ".join(literal(back.stream(route)) for route in back.routes)
-        await run.places.ask(group, f"DELETE FROM pgherd.applied WHERE stream IN ({streams})")
+        await _drop_side(run, back, group)
 
 
 async def _announce(run: Run) -> None:
-    """Tell all gateways and clients, with a new epoch, and give them the time in which they look at it."""
-    shards = [piece.id for piece in run.workflow.old]
-    values = ", ".join(f"({shard}, {run.workflow.id})" for shard in shards)
-    await change_map(run, f"INSERT INTO pgherd.moving VALUES {values} ON CONFLICT DO NOTHING")
-    await asyncio.sleep(run.workflow.limits.announce_s)
-
-
-async def _withdraw(run: Run) -> None:
-    rows = await run.places.ask(HOME, f"SELECT FROM pgherd.moving WHERE workflow = {run.workflow.id}")
-    if rows:
-        await change_map(run, f"DELETE FROM pgherd.moving WHERE workflow = {run.workflow.id}")
+    await announce(run, [piece.id for piece in run.workflow.old])
 
 
 async def _way_back_is_there(run: Run) -> bool:
@@ -253,7 +238,7 @@ async def _follow(run: Run) -> None:
 async def let_go(run: Run, error: PgherdError) -> None:
     """The old tables cannot follow any more (tables or the primary changed): from now on nothing can be undone."""
     await run.stop_streams()
-    await _withdraw(run)
+    await withdraw(run)
     await run.note(
         memory={**run.workflow.memory, "lost": True},
         error=f"the old copy cannot be kept in step any more: {error.message}",
@@ -282,21 +267,15 @@ async def clean(run: Run) -> None:
     for direction in (run.workflow.forward, run.workflow.back):
         await _drop_slots(run, direction)
         await _drop_publications(run, direction)
-        streams = ", ".join(literal(direction.stream(route)) for route in direction.routes)
         for group in sorted(run.workflow.groups):
-            await run.places.ask(
-                group,
-                f"{call('unstage', literal(direction.side))}; DELETE FROM pgherd.applied WHERE stream IN ({streams})",
-            )
+            await _drop_side(run, direction, group)
             await run.point("clean: group")
 
 
 async def cut_back(run: Run) -> None:
     """The cutover the other way round: the old shards are in use again."""
     workflow = run.workflow
-    shards = ", ".join(f"({piece.id}, {workflow.id})" for piece in workflow.new)
-    await change_map(run, f"INSERT INTO pgherd.moving VALUES {shards} ON CONFLICT DO NOTHING")
-    await asyncio.sleep(workflow.limits.announce_s)
+    await announce(run, [piece.id for piece in workflow.new])
     await cut_over(
         run,
         Cut(
@@ -317,7 +296,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step(name="catch_up", do=_catch_up, undo=_nothing),
     Step(name="verify", do=_verify, undo=_nothing),
     Step(name="prepare_back", do=_prepare_back, undo=_unprepare_back),
-    Step(name="announce", do=_announce, undo=_withdraw),
+    Step(name="announce", do=_announce, undo=withdraw),
     Step(name="cutover", do=_cut, undo=_nothing),
     Step(name="keep", do=_keep, undo=_nothing),
     Step(name="clean", do=clean, undo=_nothing),
