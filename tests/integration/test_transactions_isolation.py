@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 from transactions_world import GROUPS, A, B, C, Here, Run, add, get, run, three_groups
 
-from pgherd.errors import Refused, ServerError, SnapshotBusy
+from pgherd.catalog.model import GroupId
+from pgherd.errors import PgherdError, Refused, ServerError, SnapshotBusy
 from pgherd.testing.bank import NoParams
-from pgherd.transaction import two_phase
+from pgherd.transaction import recovery, two_phase
+from pgherd.transaction.snapshot import GateSettings
 
 __all__ = ["run", "three_groups"]  # fixtures
+
+_GATE = "(SELECT FROM pg_locks WHERE relation = 'pgherd.gate'::regclass AND mode = 'ShareRowExclusiveLock')"
+LOCKED = f"SELECT 1 WHERE EXISTS {_GATE}"
+UNLOCKED = f"SELECT 1 WHERE NOT EXISTS {_GATE}"
 
 
 def test_repeatable_read_is_one_snapshot_over_all_groups(run: Run) -> None:
@@ -127,6 +135,77 @@ def test_a_gate_that_stays_shut_is_an_error_within_the_bound(run: Run) -> None:
         here.lender.give_back(link, reusable=True)
         async with here.begin(explicit=False, snapshot=False).reading(GROUPS) as links:
             assert len(links) == 3
+
+    run(story)
+
+
+def test_a_reader_whose_window_lasted_too_long_passes_through_another_one(run: Run) -> None:
+    async def story(here: Here) -> None:
+        async def look(isolation: str) -> list[int]:
+            tx = here.begin(isolation, explicit=False)
+            async with tx.reading(GROUPS) as links:
+                await here.until(A, UNLOCKED)
+                rows = [await link.run("SELECT v FROM public.t WHERE id = 1") for link in links.values()]
+            await tx.rollback()
+            return [int(found[0][0] or 0) for found in rows]
+
+        here.gates.settings = GateSettings(wait_s=1.5, hold_s=0.2)
+        for isolation in ("read committed", "repeatable read"):
+            link = await here.lender.lend(B)  # the reader's, as it is the one that is idle
+            here.lender.give_back(link, reusable=True)
+            before = here.gates.windows
+            os.kill(link.pid, signal.SIGSTOP)
+            try:
+                looking = asyncio.create_task(look(isolation))
+                await here.until(A, LOCKED)
+                await here.until(A, UNLOCKED)
+            finally:
+                os.kill(link.pid, signal.SIGCONT)
+            assert await looking == [100, 100, 100]
+            assert here.gates.windows == before + 2
+
+    run(story)
+
+
+def test_readers_wait_while_a_transaction_in_doubt_keeps_a_gate_and_those_of_other_groups_go_on(
+    run: Run,
+) -> None:
+    async def story(here: Here) -> None:
+        async def unstick(groups: tuple[GroupId, ...]) -> bool:
+            rounds.append(await recovery.recover(here.lender, groups))
+            looked.set()
+            return bool(rounds[-1].waiting)
+
+        async def hang(when: str, protocol: two_phase.Protocol) -> None:
+            if (when, protocol.phase) == ("after", two_phase.Phase.PREPARING):
+                prepared.set()
+                await over.wait()
+
+        async def look(*groups: GroupId) -> None:
+            async with here.begin(explicit=False).reading(groups):
+                pass
+
+        here.gates.unstick = unstick
+        rounds: list[recovery.Recovered] = []
+        looked, prepared, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        writer = here.begin(on_step=hang)
+        await add(writer, A, 1)
+        await add(writer, B, 1)
+        home = writer.branches[A].link.pid
+        writing = asyncio.create_task(writer.commit())
+        await prepared.wait()
+        looking = asyncio.create_task(look(*GROUPS))
+        async with asyncio.timeout(10):
+            for _ in range(3):  # for longer than a gate without doubts is waited for
+                await looked.wait()
+                looked.clear()
+                await look(A, C)
+        await here.ask(A, f"SELECT pg_terminate_backend({home})")  # its coordinator is gone
+        await looking
+        over.set()
+        with pytest.raises(PgherdError):
+            await writing
+        assert [each for found in rounds for each in found.aborted] == [writer.id]
 
     run(story)
 

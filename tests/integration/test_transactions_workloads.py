@@ -89,8 +89,8 @@ def told(where: list[str], story: Callable[[Bank, PlainLender], Awaitable[None]]
         groups = tuple(GroupId(number) for number in range(len(where)))
         lender = PlainLender(dict(zip(groups, where, strict=True)))
 
-        async def unstick(stuck: tuple[GroupId, ...]) -> None:
-            await recovery.recover(lender, stuck)
+        async def unstick(stuck: tuple[GroupId, ...]) -> bool:
+            return bool((await recovery.recover(lender, stuck)).waiting)
 
         gates = Gates(lender, GateSettings(wait_s=2.0), unstick)
         bank = Bank(lender, groups, gates, bounds=QUICK)

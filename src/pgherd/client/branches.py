@@ -13,13 +13,14 @@ from pgherd.catalog.model import GroupId
 from pgherd.client.link import AsyncpgLink
 from pgherd.client.near import NearLender, Reading
 from pgherd.engine.link import Link
-from pgherd.errors import PgherdError
+from pgherd.errors import GroupDown, PgherdError
 from pgherd.transaction.coordinator import Transaction
 from pgherd.transaction.snapshot import Gates
 
 if TYPE_CHECKING:
     from pgherd.client.database import Database
 
+LEND_S = 2.0
 ISOLATIONS = {
     None: "read committed",
     "read_uncommitted": "read committed",
@@ -82,6 +83,23 @@ class KeepersLender(Lender):
         assert isinstance(link, AsyncpgLink)
         link.pool.size -= 1
         super().give_back(link, reusable=reusable)
+
+
+class RecoveryLender(Lender):
+    """For recovery while others wait: a group without a primary is left for later. A pause does not stop it: it makes transactions end."""
+
+    def inside(self, _group: GroupId) -> bool:
+        return True
+
+    async def lend(self, group: GroupId) -> Link:
+        pool = self._db.near.primary(group)
+        if pool.shut and not pool.trusted:
+            raise GroupDown(f"group {group} has no primary now")
+        try:
+            async with asyncio.timeout(LEND_S):
+                return await super().lend(group)
+        except TimeoutError:
+            raise GroupDown(f"group {group} does not answer") from None
 
 
 class Slots:
@@ -151,4 +169,4 @@ def begin(
     return transaction
 
 
-__all__ = ["ISOLATIONS", "Crowded", "Gates", "Lender", "Slots", "begin"]
+__all__ = ["ISOLATIONS", "Crowded", "Gates", "Lender", "RecoveryLender", "Slots", "begin"]

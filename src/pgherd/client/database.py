@@ -19,7 +19,7 @@ from pgherd.catalog.model import ClusterMap, Group, GroupId, Node
 from pgherd.client import many, statements
 from pgherd.client.again import again, missed, stands
 from pgherd.client.balancing import Balancing
-from pgherd.client.branches import Gates, KeepersLender, Lender, Slots
+from pgherd.client.branches import Gates, KeepersLender, Lender, RecoveryLender, Slots
 from pgherd.client.cursor import Cursor
 from pgherd.client.follow import Follow
 from pgherd.client.held import Held
@@ -325,7 +325,7 @@ class Database(Queries, Balancing):
         if isinstance(plan, Call) and plan.name == "session_token":
             return await statements.answer(self, plan, await reading.marks.token(), want)
         try:
-            if isinstance(plan, Single | OneGroup):
+            if isinstance(plan, Single) or (isinstance(plan, OneGroup) and not plan.reads):
                 found = await statements.straight(self, plan, query, args, want)
                 if found is not None:
                     return found
@@ -439,9 +439,8 @@ class Database(Queries, Balancing):
         """
         return await recovery.status(self.lender, tuple(sorted(self.map.groups)), transaction_id)
 
-    async def _unstick(self, groups: tuple[GroupId, ...]) -> None:
-        for group in groups:
-            await recovery.settle_blockers(self.lender, group)
+    async def _unstick(self, groups: tuple[GroupId, ...]) -> bool:
+        return bool((await recovery.recover(RecoveryLender(self), groups, grace_s=0.5)).waiting)
 
     async def prepare(self, query: str) -> PreparedQuery:
         """A statement to run many times. Every statement is prepared where it runs anyway; this checks it now."""

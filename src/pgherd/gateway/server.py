@@ -170,8 +170,8 @@ class Gateway:
         """All groups, ascending."""
         return tuple(sorted(self.keeper.map.groups))
 
-    async def _unstick(self, groups: tuple[GroupId, ...]) -> None:
-        await recovery.recover(self.lender, groups)
+    async def _unstick(self, groups: tuple[GroupId, ...]) -> bool:
+        return bool((await recovery.recover(self.lender, groups)).waiting)
 
     async def _tidy(self) -> None:
         """Close what is idle; look into what waits suspiciously long for an answer."""

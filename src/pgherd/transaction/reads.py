@@ -127,10 +127,12 @@ async def _beside(
         if tx.snapshot and len(covered) > 1:
             begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             tags = _tags(tx, list(links.values()))
-            async with tx.gates.window(covered):
-                await together(
-                    link.run(f"{begin}{tags[group]}; {first(group)}") for group, link in links.items()
-                )
+            texts = {group: f"{begin}{tags[group]}; {first(group)}" for group in links}
+            await tx.gates.snapshots(
+                covered,
+                take=lambda: together(link.run(texts[group]) for group, link in links.items()),
+                undo=lambda: together(link.run("ROLLBACK") for link in links.values()),
+            )
             yield links
             await together(link.run("COMMIT") for link in links.values())
         else:
@@ -178,7 +180,7 @@ class Started:
         self._passage = passage
 
     def has(self, group: GroupId) -> None:
-        """The arm of `group` has its snapshot. Raises SnapshotBusy if the window was shut too early."""
+        """The arm of `group` has its snapshot. Raises WindowShut if the window was shut too early."""
         self._waiting.discard(group)
         if not self._waiting:
             self._passage.leave()

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 
 from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Link
-from pgherd.errors import GroupDown, PgherdError, ServerError, SnapshotBusy
+from pgherd.errors import GroupDown, PgherdError, ServerError, SnapshotBusy, WindowShut
 from pgherd.transaction.perform import Lender
 
 LOCK_NOT_AVAILABLE = "55P03"
+LOOK_EVERY_S = 1.0  # how often what is in doubt is looked at, while gates stay shut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class GateSettings:
     `rest`: after a window that readers shared, the process waits this many times the window's own length before its next
     one, so that many readers who come without pause leave the writers most of the time, and meet in fewer windows.
     `answer_s`: a group that does not answer so long (beyond a lock's own wait) is taken for hung: the other groups' gates
-    must not stay shut for its sake. `retry_s`: how long a reader tries again when a group was hung or down.
+    must not stay shut for its sake. `retry_s`: how long a reader tries again when a group was hung or down, or while
+    transactions in doubt keep a gate shut; a look at those takes `unstick_s` at most.
     """
 
     wait_s: float = 5.0
@@ -44,16 +46,24 @@ class GateSettings:
     lock_max_s: float = 0.2
     rest: float = 2.0
     stuck_s: float = 0.3
+    unstick_s: float = 3.0
     answer_s: float = 0.5
     connect_s: float = 2.0
     retry_s: float = 20.0
 
 
 class Window:
-    """One passage through the gates of `groups`, shared by the readers that wait for it."""
+    """One passage through the gates of `groups`, shared by the readers that wait for it.
 
-    def __init__(self, groups: frozenset[GroupId]) -> None:
+    `since`: when they were first tried (None: not yet). `in_doubt`: a transaction that has to wait keeps one of them shut.
+    """
+
+    def __init__(self, groups: frozenset[GroupId], settings: GateSettings) -> None:
         self.groups = groups
+        self.since: float | None = None
+        self.lock_s = settings.lock_s
+        self.look_s = settings.stuck_s  # after so long, look at what is in doubt
+        self.in_doubt = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.inside = 0
         self.readers = 0
@@ -71,12 +81,12 @@ class Passage:
         window.readers += 1
 
     def leave(self) -> None:
-        """The snapshots are taken. Raises SnapshotBusy if the window was shut before."""
+        """The snapshots are taken. Raises WindowShut if the window was shut before."""
         if self._left:
             return
         self.abandon()
         if self.window.expired:
-            raise _busy()
+            raise WindowShut(_BUSY, hint=_BUSY_HINT)
 
     def abandon(self) -> None:
         """Leave without caring for the snapshots."""
@@ -87,7 +97,8 @@ class Passage:
                 self.window.empty.set()
 
 
-Unstick = Callable[[tuple[GroupId, ...]], Awaitable[None]]
+# Settles what is in doubt in these groups. True: some of it has to wait, for its coordinator or for a group that is down.
+Unstick = Callable[[tuple[GroupId, ...]], Awaitable[bool]]
 # Waits until these groups can be expected to answer. True: one of them did not, just now, so find out.
 Ready = Callable[[Iterable[GroupId], bool], Awaitable[None]]
 
@@ -124,8 +135,9 @@ class Gates:
     """The process's way through the gates: one window at a time, readers that wait share the next one.
 
     `lender` lends connections that nothing else uses meanwhile; they are kept until `close`. `unstick` is called when a gate
-    stays shut for `stuck_s`: it settles what a dead coordinator left prepared. `ready`: readers wait for it before they join
-    a window, and again (then with True) when a group did not answer; without it such readers fail with GroupDown.
+    stays shut for `stuck_s`, and again until it opens: it settles what a dead coordinator left prepared. `ready`: readers wait
+    for it before they join a window, and again (then with True) when a group did not answer; without it such readers fail
+    with GroupDown.
     """
 
     def __init__(
@@ -159,25 +171,50 @@ class Gates:
         finally:
             passage.abandon()
 
+    async def snapshots(
+        self,
+        groups: Iterable[GroupId],
+        take: Callable[[], Awaitable[None]],
+        undo: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Let `take` take snapshots in a window. If it lasted too long, as when a group failed over meanwhile: `undo`, and again.
+
+        Raises SnapshotBusy and GroupDown as `window` does, and what `take` and `undo` raise.
+        """
+        clock = asyncio.get_running_loop()
+        covered, deadline = frozenset(groups), clock.time() + self.settings.retry_s
+        while True:
+            try:
+                async with self.window(covered):
+                    await take()
+                return
+            except WindowShut:
+                if clock.time() > deadline:
+                    raise
+            await undo()
+
     async def _enter(self, groups: frozenset[GroupId]) -> Passage:
         """Join a window that is open then; while a group is down, and may come back, try again."""
         clock = asyncio.get_running_loop()
-        deadline = clock.time() + self.settings.retry_s
-        doubt = False
+        begun, doubt = clock.time(), False
         while True:
             if self.ready is not None:
                 await self.ready(groups, doubt)
             passage = Passage(self._join(groups))
             try:
-                async with asyncio.timeout(self.settings.wait_s * 3):
+                async with asyncio.timeout(self.settings.wait_s * 2 + self.settings.retry_s):
                     await asyncio.shield(passage.window.opened)
                 return passage
             except TimeoutError:
                 passage.abandon()
                 raise _busy() from None
+            except SnapshotBusy:
+                passage.abandon()
+                if clock.time() - begun > self.settings.wait_s:
+                    raise  # else it joined those who had waited for long
             except GroupDown:
                 passage.abandon()
-                if self.ready is None or clock.time() > deadline:
+                if self.ready is None or clock.time() - begun > self.settings.retry_s:
                     raise
                 doubt = True
             except BaseException:
@@ -186,10 +223,10 @@ class Gates:
 
     def _join(self, groups: frozenset[GroupId]) -> Window:
         for window in self._forming:
-            if groups <= window.groups:
+            if groups == window.groups or (groups <= window.groups and not window.in_doubt):
                 self.shared += 1
                 return window
-        window = Window(groups)
+        window = Window(groups, self.settings)
         self._forming.append(window)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._serve(), name="pgherd gates")
@@ -207,7 +244,7 @@ class Gates:
         """Open one window, wait until its readers have left, shut it. Answers when the gates were shut for writers."""
         groups = tuple(sorted(window.groups))
         try:
-            begun = await self._acquire(groups)
+            begun = await self._acquire(window, groups)
         except BaseException as error:
             self._forming.remove(window)
             await self._release(groups)
@@ -218,6 +255,9 @@ class Gates:
                 return None
             raise
         self._forming.remove(window)  # who comes now waits for the next window
+        if begun is None:
+            self._forming.append(window)
+            return None
         self.windows += 1
         window.opened.set_result(None)
         try:
@@ -228,14 +268,15 @@ class Gates:
         await self._release(groups)
         return begun
 
-    async def _acquire(self, groups: tuple[GroupId, ...]) -> float:
+    async def _acquire(self, window: Window, groups: tuple[GroupId, ...]) -> float | None:
+        """Shut the gates; answers when. None: what is in doubt keeps them from it, so that windows of other groups go first."""
         clock = asyncio.get_running_loop()
-        start, lock_s, asked = clock.time(), self.settings.lock_s, False
+        window.since = window.since or clock.time()
         while True:
             begun = clock.time()
             try:
                 async with asyncio.timeout(self.settings.wait_s * 2):
-                    await self._try(groups, lock_s)
+                    await self._try(groups, window.lock_s)
                 return begun
             except TimeoutError:
                 self._drop(groups)
@@ -244,14 +285,28 @@ class Gates:
                 if error.code != LOCK_NOT_AVAILABLE:
                     raise
             await self._release(groups)
-            waited_s = clock.time() - start
-            if waited_s > self.settings.wait_s:
-                raise _busy()
-            if waited_s > self.settings.stuck_s and self.unstick is not None and not asked:
-                asked = True
-                await self.unstick(groups)
-            await asyncio.sleep(random.uniform(0.2, 1.0) * lock_s)
-            lock_s = min(lock_s * 1.5, self.settings.lock_max_s)
+            await self._look(window, groups, clock.time() - window.since)
+            await asyncio.sleep(random.uniform(0.2, 1.0) * window.lock_s)
+            window.lock_s = min(window.lock_s * 1.5, self.settings.lock_max_s)
+            if window.in_doubt and len(self._forming) > 1:
+                return None
+
+    async def _look(self, window: Window, groups: tuple[GroupId, ...], waited_s: float) -> None:
+        """Whether to wait on for the gates. Raises SnapshotBusy beyond the bound."""
+        if waited_s > (self.settings.retry_s if window.in_doubt else self.settings.wait_s):
+            raise _busy()
+        if self.unstick is not None and waited_s > window.look_s:
+            window.in_doubt = await self._in_doubt(groups)
+            window.look_s = waited_s + LOOK_EVERY_S
+
+    async def _in_doubt(self, groups: tuple[GroupId, ...]) -> bool:
+        """Settle what can be settled; whether something has to wait. A group that is down must not hold up all windows here."""
+        assert self.unstick is not None
+        try:
+            async with asyncio.timeout(self.settings.unstick_s):
+                return await self.unstick(groups)
+        except (GroupDown, TimeoutError):
+            return True
 
     async def _try(self, groups: tuple[GroupId, ...], lock_s: float) -> None:
         await _all(self._connected(group) for group in groups)
@@ -334,8 +389,9 @@ def _hung(group: GroupId) -> GroupDown:
     return GroupDown(f"group {group} does not answer", hint="See pgherd status; other groups keep answering.")
 
 
+_BUSY = "no consistent snapshot over the groups could be opened in time"
+_BUSY_HINT = "Run the transaction again. SET pgherd.snapshot = off reads each group at its own moment."
+
+
 def _busy() -> SnapshotBusy:
-    return SnapshotBusy(
-        "no consistent snapshot over the groups could be opened in time",
-        hint="Run the transaction again. SET pgherd.snapshot = off reads each group at its own moment.",
-    )
+    return SnapshotBusy(_BUSY, hint=_BUSY_HINT)
