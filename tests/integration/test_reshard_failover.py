@@ -98,13 +98,18 @@ def writing(dsn: str) -> Generator[Writer]:
     assert writer.wrong == []
 
 
+def shards(dsn: str) -> list[tuple[int, int]]:
+    """The table's shards in order, each with its group."""
+    with psycopg.connect(dsn, autocommit=True) as db:
+        return db.execute(
+            "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t ON t.keyspace = s.keyspace WHERE t.name = 'lasting'"
+            " ORDER BY s.range_start NULLS FIRST"
+        ).fetchall()
+
+
 def shard(dsn: str) -> tuple[int, int]:
     """The table's only shard, and its group."""
-    with psycopg.connect(dsn, autocommit=True) as db:
-        found = db.execute(
-            "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t ON t.keyspace = s.keyspace WHERE t.name = 'lasting'"
-        ).fetchone()
-    assert found is not None
+    (found,) = shards(dsn)
     return found
 
 
@@ -128,24 +133,39 @@ class Named(Places):
 
     async def open(self, group: GroupId, *, replication: bool = False) -> ServerLink:
         link = await super().open(group, replication=replication)
-        await link.do(f"SET application_name = '{NAME}'")
+        try:
+            await link.do(f"SET application_name = '{NAME}'")
+        except BaseException:
+            link.close()
+            raise
         return link
 
 
 class Mover:
-    """Carries workflows out in this process. `act` is called once, when the first one comes to the place `at`."""
+    """Carries workflows out in this process. `acts`: what is called once, when a workflow comes to a place; each after the one before."""
 
-    def __init__(self, herd: LocalCluster, at: str, act: Callable[[], Any]) -> None:
+    def __init__(self, herd: LocalCluster, *acts: tuple[str, Callable[[], Any]]) -> None:
         found = [node for node in herd.all_nodes(herd.existing()) if node.group == 0]
         self.places = Named(found, Credentials(user="postgres", password=herd.password()))
-        self.at, self.act, self.came = at, act, False
+        self.acts = list(acts)
+
+    @property
+    def came(self) -> bool:
+        """Whether the workflow came to all places."""
+        return not self.acts
 
     async def point(self, name: str) -> None:
-        if name == self.at and not self.came:
-            self.came = True
-            result = self.act()
+        if self.acts and name == self.acts[0][0]:
+            _, act = self.acts.pop(0)
+            result = act()
             if result is not None:
                 await result
+
+    async def want(self, what: str) -> None:
+        """Say what shall become of the latest workflow."""
+        await self.places.ask(
+            GroupId(0), f"SELECT pgherd.want(max(id), '{what}') FROM pgherd.workflows WHERE state = 'kept'"
+        )
 
     async def run(self) -> None:
         while True:
@@ -154,14 +174,18 @@ class Mover:
             except (PgherdError, OSError):
                 await asyncio.sleep(0.2)
 
-    async def moved(self, dsn: str, number: int, target: int, keep: str) -> dict[str, Any]:
-        """The workflow's row, when it is over."""
+    async def moved(self, dsn: str, number: int, target: int, keep: str = "0s") -> dict[str, Any]:
+        """A move's row, when it is over."""
+        return await self.carried(dsn, f"pgherd.move({number}, {target}, keep_for => '{keep}'")
+
+    async def carried(self, dsn: str, call: str) -> dict[str, Any]:
+        """The row of the workflow that `call` (without its end) asks for, when it is over."""
         await self.places.refresh()
         running = asyncio.create_task(self.run())
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db:
             try:
                 await self._has_lock()
-                text = f"CALL pgherd.move({number}, {target}, offline => false, wait => false, keep_for => '{keep}', max_pause => '2 s')"
+                text = f"CALL {call}, offline => false, wait => false, max_pause => '2 s')"
                 await db.execute(text)  # type: ignore[arg-type]
                 async with asyncio.timeout(75):
                     return await self._ended()
@@ -192,11 +216,14 @@ class Mover:
 
 
 def sound(herd: LocalCluster) -> None:
-    """The doctor finds nothing, on primaries and standbys."""
+    """Nothing is left behind on primaries and standbys, when those that were away have been swept; the doctor finds nothing."""
     nodes.wait_healthy(herd)
+    with psycopg.connect(herd.dsn(herd.existing()), autocommit=True) as db:
+        left = lambda: db.execute("SELECT id FROM pgherd.workflows WHERE memory ? 'strays'").fetchall()  # noqa: E731
+        nodes.wait_for(lambda: not left(), 60, "slots on nodes that were away dropped")
 
     async def look() -> list[doctor.Finding]:
-        places = Mover(herd, "", lambda: None).places
+        places = Mover(herd).places
         try:
             await places.refresh()
             return await doctor.examine(places, places.groups, every=places)
@@ -222,11 +249,79 @@ def test_a_primary_dies_in_the_middle(herd: LocalCluster, dsn: str, side: str, a
     number = brought(dsn, source)
     victim = NodeFaults(herd, nodes.primary(herd, GROUP))
     with writing(dsn):
-        mover = Mover(herd, at, lambda: victim.kill("postgres"))
-        ended = asyncio.run(mover.moved(dsn, number, target, "0s"))
+        mover = Mover(herd, (at, lambda: victim.kill("postgres")))
+        ended = asyncio.run(mover.moved(dsn, number, target))
     assert mover.came
     assert ended["state"] == "done", ended
     assert shard(dsn)[1] == target
+    sound(herd)
+
+
+@pytest.mark.parametrize("at", ["copy: table copied", "cutover: locked"])
+def test_a_primary_that_answers_nothing_is_not_waited_for(herd: LocalCluster, dsn: str, at: str) -> None:
+    """Its host hangs: no connection ends, no packet comes. The workflow goes on with its successor, before it wakes up."""
+    nodes.wait_healthy(herd)
+    number = brought(dsn, GROUP)
+    victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+    with writing(dsn):
+        mover = Mover(herd, (at, victim.freeze))
+        ended = asyncio.run(mover.moved(dsn, number, 0))
+        assert nodes.primary(herd, GROUP) != victim.name
+    assert mover.came
+    assert ended["state"] == "done", ended
+    assert shard(dsn)[1] == 0
+    sound(herd)
+
+
+@pytest.mark.parametrize(
+    ("at_first", "at_last"),
+    [("copy: table copied", "cutover: locked"), ("cutover: locked", "copy: table copied")],
+)
+def test_a_split_and_a_merge_of_two_groups_survive_a_failover(
+    herd: LocalCluster, dsn: str, at_first: str, at_last: str
+) -> None:
+    nodes.wait_healthy(herd)
+    brought(dsn, GROUP)
+    with writing(dsn):
+        victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+        mover = Mover(herd, (at_first, lambda: victim.kill("postgres")))
+        ended = asyncio.run(mover.carried(dsn, "pgherd.split('lasting', '0', keep_for => '0s'"))
+        assert (mover.came, ended["state"]) == (True, "done"), ended
+        (low, _), (high, _) = shards(dsn)
+        with psycopg.connect(dsn, autocommit=True) as db:
+            db.execute(f"CALL pgherd.move({high}, 0, offline => true)")  # type: ignore[arg-type]
+        nodes.wait_healthy(herd)
+        victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+        mover = Mover(herd, (at_last, lambda: victim.kill("postgres")))
+        ended = asyncio.run(mover.carried(dsn, f"pgherd.merge({low}, {high}, keep_for => '0s'"))
+        assert (mover.came, ended["state"]) == (True, "done"), ended
+    assert shard(dsn)[1] == GROUP
+    sound(herd)
+
+
+@pytest.mark.parametrize(
+    ("back_to", "at", "end"),
+    [
+        (GROUP, "cutover: locked", "undone"),  # the shard comes back to the group that fails over
+        (0, "commit: after deciding", "undone"),  # it leaves it, and that is decided
+        (0, "cutover: locked", "done"),  # it would leave it: what the old copy lacks may be lost, so it stays
+    ],
+)
+def test_a_failover_while_a_move_is_undone(
+    herd: LocalCluster, dsn: str, back_to: int, at: str, end: str
+) -> None:
+    nodes.wait_healthy(herd)
+    number = brought(dsn, back_to)
+    target = GROUP if back_to == 0 else 0
+    victim = NodeFaults(herd, nodes.primary(herd, GROUP))
+    with writing(dsn):
+        mover = Mover(
+            herd, ("keep: adopted", lambda: mover.want("undo")), (at, lambda: victim.kill("postgres"))
+        )
+        ended = asyncio.run(mover.moved(dsn, number, target, "1 hour"))
+    assert (mover.came, ended["state"]) == (True, end), ended
+    assert shard(dsn)[1] == (back_to if end == "undone" else target)
+    assert ("new primary" in (ended["error"] or "")) == (end == "done")
     sound(herd)
 
 
@@ -235,7 +330,7 @@ def test_the_way_back_ends_with_a_failover_and_says_so(herd: LocalCluster, dsn: 
     number = brought(dsn, 0)
     victim = NodeFaults(herd, nodes.primary(herd, GROUP))
     with writing(dsn):
-        mover = Mover(herd, "keep: adopted", lambda: victim.kill("postgres"))
+        mover = Mover(herd, ("keep: adopted", lambda: victim.kill("postgres")))
         ended = asyncio.run(mover.moved(dsn, number, GROUP, "1 hour"))
     assert mover.came
     assert ended["state"] == "done", ended
@@ -249,8 +344,8 @@ def test_a_switchover_in_the_middle_is_no_error_to_anybody(herd: LocalCluster, d
     number = brought(dsn, GROUP)
     config = NodeFaults(herd, nodes.primary(herd, GROUP)).process.config
     with writing(dsn) as writer:
-        mover = Mover(herd, "index: done", lambda: switchover(config, GROUP, None, lambda _: None))
-        ended = asyncio.run(mover.moved(dsn, number, 0, "0s"))
+        mover = Mover(herd, ("index: done", lambda: switchover(config, GROUP, None, lambda _: None)))
+        ended = asyncio.run(mover.moved(dsn, number, 0))
     assert mover.came
     assert ended["state"] == "done", ended
     assert writer.unsure == set()
@@ -262,8 +357,8 @@ def test_the_group_that_records_workflows_fails_over(herd: LocalCluster, dsn: st
     number = brought(dsn, 0)
     victim = NodeFaults(herd, nodes.primary(herd, 0))
     with writing(dsn):
-        mover = Mover(herd, "copy: table copied", lambda: victim.kill("postgres"))
-        ended = asyncio.run(mover.moved(dsn, number, GROUP, "0s"))
+        mover = Mover(herd, ("copy: table copied", lambda: victim.kill("postgres")))
+        ended = asyncio.run(mover.moved(dsn, number, GROUP))
     assert mover.came
     assert ended["state"] == "done", ended
     assert shard(dsn)[1] == GROUP

@@ -19,6 +19,7 @@ from pgherd.reshard.phases import CUTOVER, PHASES, reached
 from pgherd.reshard.places import Places
 from pgherd.reshard.running import HOME, Point, Run, Stopped, no_point
 from pgherd.reshard.steps import STEPS, clean, cut_back, finish_tables, let_go
+from pgherd.reshard.strays import sweep
 from pgherd.reshard.stream import SourceReplaced
 from pgherd.reshard.verify import Different
 from pgherd.transaction import recovery
@@ -42,7 +43,7 @@ class Engine:
         """Wait for the lock, then work. Raises GroupDown when group 0 is lost: whoever comes next goes on."""
         await self.places.refresh()
         link = await self.places.open(HOME)
-        watching = asyncio.create_task(watch_primaries(self.places))
+        duties = [asyncio.create_task(duty(self.places)) for duty in (watch_primaries, sweep)]
         try:
             while not await _locked(link):  # noqa: ASYNC110 another process holds it
                 await asyncio.sleep(LOOK_S)
@@ -53,7 +54,7 @@ class Engine:
                     return
                 await asyncio.sleep(LOOK_S)
         finally:
-            tasks = (watching, *self._tasks.values())
+            tasks = (*duties, *self._tasks.values())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

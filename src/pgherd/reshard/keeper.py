@@ -21,7 +21,7 @@ from pgherd.transaction.perform import Lender
 log = logging.getLogger(__name__)
 IDLE_ROUNDS = 10
 _WANTED = (
-    "SELECT EXISTS (SELECT FROM pgherd.workflows WHERE state IN ('waiting', 'running', 'paused', 'kept')),"
+    "SELECT EXISTS (SELECT FROM pgherd.workflows WHERE state IN ('waiting', 'running', 'paused', 'kept') OR memory ? 'strays'),"
     " EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace('pgherd_veil'))"
 )
 

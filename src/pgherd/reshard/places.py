@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from pgherd.engine.link import Row
 from pgherd.errors import GroupDown, PgherdError
 
 CONNECT_S = 5.0
+SILENT_S = 15.0
 IDLE_MAX = 4
 
 # the same text for the same value on every server
@@ -38,6 +40,9 @@ class Places:
         self._idle: dict[GroupId, list[ServerLink]] = {}
         self._open: WeakSet[ServerLink] = WeakSet()  # to primaries; lent, idle or kept by somebody
         self._closed = False
+        self._silent: dict[
+            int, float
+        ] = {}  # nodes that did not answer, and until when they are not asked again
 
     @property
     def map(self) -> ClusterMap:
@@ -125,6 +130,14 @@ class Places:
     async def dial(self, node: Node) -> ServerLink:
         """A connection to just this node, whatever it is; the caller closes it. Raises GroupDown."""
         return await connect(node, self.credentials, timeout=CONNECT_S, **self.dialling)
+
+    def fell_silent(self, node: Node) -> None:
+        """A node that is not the primary did not answer."""
+        self._silent[node.id] = time.monotonic() + SILENT_S
+
+    def is_silent(self, node: Node) -> bool:
+        """Whether it did not answer a moment ago: what can wait need not wait for it each time."""
+        return time.monotonic() < self._silent.get(node.id, 0.0)
 
     # ---- the Lender --------------------------------------------------------------------------------------
 

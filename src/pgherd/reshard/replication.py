@@ -10,13 +10,14 @@ from typing import Any
 
 from pgherd.backend.connection import ServerLink
 from pgherd.backend.units import COPY_DATA, ERROR, READY, Framed, error_fields, ready
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, Node
 from pgherd.errors import GroupDown, PgherdError, ServerError
 from pgherd.gateway import wire
 from pgherd.reshard.places import Places
 
 _EPOCH_2000 = 946684800
 HIGH_WATER_BYTES = 16 << 20
+STANDBY_S = 5.0
 _SNAPSHOT_GONE = frozenset({"42704", "22023", "55000"})  # no file, in the words of two versions; no process
 _status = struct.Struct(">cQQQQB").pack
 
@@ -121,29 +122,34 @@ async def timeline_of(link: ServerLink) -> int:
     return int((await link.run("IDENTIFY_SYSTEM"))[0][1] or 0)
 
 
-async def drop_stray_slot(places: Places, group: GroupId, slot: str) -> None:
-    """Drop a slot on the group's standbys: a primary that became one has it still. A node that does not answer is left to `pgherd doctor`."""
-    for node in places.standbys(group):
+async def drop_slot(places: Places, group: GroupId, slot: str) -> bool:
+    """Drop a slot if it is there, on the primary and on standbys that were one; whoever reads it is told to leave.
+
+    Answers whether all nodes answered: else it may be left on one of them.
+    """
+    await _drop_on_primary(places, group, slot)
+    gone = [await _drop_on_standby(places, node, slot) for node in places.standbys(group)]
+    return all(gone)
+
+
+async def _drop_on_standby(places: Places, node: Node, slot: str) -> bool:
+    """A primary that became a standby has its slots still."""
+    if places.is_silent(node):
+        return False
+    try:
+        link = await places.dial(node)
         try:
-            link = await places.dial(node)
-        except PgherdError:
-            continue
-        try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(STANDBY_S):
                 await link.run(
                     f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots s WHERE slot_name = '{slot}'"
                     " AND NOT active AND NOT coalesce((to_jsonb(s)->>'synced')::boolean, false)"
                 )
-        except (PgherdError, OSError, TimeoutError):
-            continue
         finally:
             link.close()
-
-
-async def drop_slot(places: Places, group: GroupId, slot: str) -> None:
-    """Drop a slot if it is there, on the primary and on standbys that were one; whoever reads it is told to leave."""
-    await _drop_on_primary(places, group, slot)
-    await drop_stray_slot(places, group, slot)
+    except (PgherdError, OSError, TimeoutError):
+        places.fell_silent(node)
+        return False
+    return True
 
 
 async def _drop_on_primary(places: Places, group: GroupId, slot: str) -> None:

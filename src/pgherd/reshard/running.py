@@ -77,6 +77,13 @@ class Run:
         """Add to the workflow's memory."""
         await self.note(memory={**self.workflow.memory, **values})
 
+    async def leave(self, group: GroupId, slot: str) -> None:
+        """Remember that a slot may be left on a node that does not answer."""
+        strays: dict[str, list[str]] = self.workflow.memory.get("strays", {})
+        known = strays.get(str(int(group)), [])
+        if slot not in known:
+            await self.remember(strays={**strays, str(int(group)): [*known, slot]})
+
     async def made_on(self, stream: str, timeline: int) -> None:
         """Remember the source's timeline when a stream's slot was made: on another one it is of no use."""
         known = self.workflow.memory.get("timelines", {})

@@ -117,7 +117,9 @@ async def _drop_publications(run: Run, direction: Direction) -> None:
 async def _drop_slots(run: Run, direction: Direction) -> None:
     await run.stop_streams(direction)
     for route in direction.routes:
-        await drop_slot(run.places, route.source, direction.slot(route, run.places.cluster_id))
+        slot = direction.slot(route, run.places.cluster_id)
+        if not await drop_slot(run.places, route.source, slot):
+            await run.leave(route.source, slot)
 
 
 async def _uncopy(run: Run) -> None:
