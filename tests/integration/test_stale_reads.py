@@ -107,3 +107,31 @@ def test_whoever_takes_the_shards_for_neighbours_sees_no_half_of_a_transaction(
             await other.close()
 
     asyncio.run(asyncio.wait_for(story(), 100))
+
+
+def test_a_row_is_locked_where_it_is(
+    grouped_cluster: LocalCluster, grouped_gateway: str, late_gateway: str
+) -> None:
+    """SELECT ... FOR UPDATE by a gateway with an old map: not through a foreign table, where its own UPDATE would wait for it."""
+
+    async def story() -> None:
+        admin, other = await asyncpg.connect(grouped_gateway), await asyncpg.connect(late_gateway)
+        lock = "SELECT n FROM kept WHERE k = 'z' FOR UPDATE"
+        try:
+            await admin.execute("CREATE TABLE kept (k text PRIMARY KEY, n int) PARTITION BY RANGE (k)")
+            await admin.execute("INSERT INTO kept VALUES ('z', 100)")
+            assert await other.fetchval(lock) == 100
+            for _ in range(2):
+                shard, group = await admin.fetchrow(
+                    "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t ON t.keyspace = s.keyspace WHERE t.name = 'kept'"
+                )
+                await admin.execute(f"CALL pgherd.move({shard}, {1 - group}, offline => true)")
+                async with other.transaction():
+                    assert await other.fetchval(lock) == 100
+                    await other.execute("UPDATE kept SET n = n + 0 WHERE k = 'z'")
+        finally:
+            await admin.execute("DROP TABLE IF EXISTS kept")
+            await admin.close()
+            await other.close()
+
+    asyncio.run(asyncio.wait_for(story(), 60))

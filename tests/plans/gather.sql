@@ -409,12 +409,12 @@ select * from users where age = 5 for update
 -- Scatter: rows are locked in every shard that may hold them
 --   write: True
 --   tag: SELECT
---   text: select * from shard_?.users where age = 5 for update
+--   text: select * from shard_?.users where age = 5 for update LIMIT CASE WHEN pgherd.table_here('shard_?.users') THEN CAST(NULL AS bigint) END
 --   shards: [1, 2, 3]
 
 select * from users u join orders o using (last_name) where u.age = 5 for update of u skip locked
 -- Scatter: rows are locked in every shard that may hold them
 --   write: True
 --   tag: SELECT
---   text: select * from shard_?.users u join shard_?.orders o using (last_name) where u.age = 5 for update of u skip locked
+--   text: select * from shard_?.users u join shard_?.orders o using (last_name) where u.age = 5 for update of u skip locked LIMIT CASE WHEN pgherd.table_here('shard_?.users') THEN CAST(NULL AS bigint) END
 --   shards: [1, 2, 3]

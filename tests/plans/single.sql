@@ -60,7 +60,7 @@ select * from users where last_name = 'Smith' and id = 5 for update
 -- Single: the shard key is fixed
 --   write: True
 --   tag: SELECT
---   text: select * from shard_?.users where last_name = 'Smith' and id = 5 for update
+--   text: select * from shard_?.users where last_name = 'Smith' and id = 5 for update LIMIT CASE WHEN pgherd.table_here('shard_?.users') THEN CAST(NULL AS bigint) END
 --   keyspace: 1
 --   key: ["'Smith'"]
 --   shards: [2]
@@ -430,4 +430,29 @@ with x as (update users set age = 1 where last_name = $1 returning id) select * 
 --   text: with x as (update shard_?.users set age = 1 where last_name = $1 returning id) select * from x
 --   keyspace: 1
 --   key: ['$1']
+--   shards: [1, 2, 3]
+
+select id from users where last_name = 'Smith' order by id limit 1 for update
+-- Single: the shard key is fixed
+--   write: True
+--   tag: SELECT
+--   text: select id from shard_?.users where last_name = 'Smith' order by id limit CASE WHEN pgherd.table_here('shard_?.users') THEN CAST(1 AS bigint) END for update
+--   keyspace: 1
+--   key: ["'Smith'"]
+--   shards: [2]
+
+select id from users where last_name = 'Smith' order by id for no key update skip locked limit $1 offset 2
+-- Single: the shard key is fixed
+--   write: True
+--   tag: SELECT
+--   text: select id from shard_?.users where last_name = 'Smith' order by id for no key update skip locked limit CASE WHEN pgherd.table_here('shard_?.users') THEN CAST($1 AS bigint) END offset 2
+--   keyspace: 1
+--   key: ["'Smith'"]
+--   shards: [2]
+
+select id from "Sales Team".leads where region = 'o''x' for share
+-- Scatter: rows are locked in every shard that may hold them
+--   write: True
+--   tag: SELECT
+--   text: select id from "shard_?_Sales Team".leads where region = 'o''x' for share LIMIT CASE WHEN pgherd.table_here('"shard_?_Sales Team".leads') THEN CAST(NULL AS bigint) END
 --   shards: [1, 2, 3]

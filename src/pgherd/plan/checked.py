@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgherd.catalog.model import Shard
+from pgherd.catalog.model import Shard, Table
+from pgherd.plan import physical
+from pgherd.sql.rewrite import quote
 from pgherd.sql.statement import Statement
 from pgherd.sql.tokens import Token, tokens
 
@@ -26,6 +28,12 @@ def still_here(epoch: int, shards: Sequence[Shard]) -> str:
     if len(shards) > MANY:
         return at_epoch(epoch)
     return f"pgherd.still_here({epoch}, '{{{','.join(str(shard.id) for shard in shards)}}}')"
+
+
+def table_here(space: str, table: Table) -> str:
+    """True if a table of a shard (`space`: its schema, or a hole for it) is a real one in the group that is asked, else an error (PH001)."""
+    name = f"{physical.quoted_schema(space, table.schema)}.{quote(table.name)}".replace("'", "''")
+    return f"pgherd.table_here('{name}')"
 
 
 def checked(statement: Statement, sql: str, check: str) -> str:
@@ -56,7 +64,7 @@ def _clause(found: Sequence[Token]) -> int | None:
 
 
 def _with_limit(sql: str, found: Sequence[Token], start: int, check: str) -> str:
-    end = next((token.start for token in found[start + 1 :] if token.word == "offset"), len(sql))
+    end = next((token.start for token in found[start + 1 :] if token.word in ("offset", "for")), len(sql))
     first = found[start].end
     count = sql[first:end].strip()
     if count.lower() == "all":

@@ -109,12 +109,17 @@ def everywhere(group: GroupId | None) -> Choose:
 
 def shard_text(text: str, scope: Scope, choose: Choose = in_shard) -> Text:
     """The statement for a shard, with holes."""
-    return Text(pieces=pieces(apply(text, edits(text, scope, choose))))
+    return Text(pieces=pieces(apply_to(text, scope, choose)))
+
+
+def apply_to(text: str, scope: Scope, choose: Choose) -> str:
+    """The statement over the tables that `choose` names."""
+    return apply(text, edits(text, scope, choose))
 
 
 def global_text(text: str, scope: Scope, group: GroupId | None) -> str:
     """The statement over whole tables."""
-    return apply(text, edits(text, scope, everywhere(group)))
+    return apply_to(text, scope, everywhere(group))
 
 
 # ---- trees ---------------------------------------------------------------------------------------------------

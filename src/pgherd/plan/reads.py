@@ -13,7 +13,7 @@ from pgherd.plan.dependents import with_dependents
 from pgherd.plan.plans import AnyPlan, Federated, Gather, OneGroup, Scatter, Single, Text
 from pgherd.plan.prune import all_wanted, bound_to, fixed_key, groups_of
 from pgherd.plan.scope import names_of
-from pgherd.sql.rewrite import pieces
+from pgherd.sql.rewrite import HOLE, pieces
 
 _LOCKS_HINT = (
     "Name the shard key in WHERE, or lock the rows of one table, or of tables joined on the shard key."
@@ -53,7 +53,7 @@ def _within_shards(context: Context, *, write: bool) -> AnyPlan | None:
     fixed = fixed_key(scope, cluster, context.param_types)
     if fixed is not None:
         keyspace, key = fixed
-        text = physical.shard_text(context.text, scope)
+        text = _locking_text(context) if scope.locking else physical.shard_text(context.text, scope)
         return Single(why="the shard key is fixed", write=write, text=text, keyspace=keyspace, key=key)
     if scope.locking:
         return _lock_everywhere(context)
@@ -111,10 +111,18 @@ def _lock_everywhere(context: Context) -> Scatter:
     if not simple or not all(bound_to(context.scope, one, anchor) for one in context.scope.distributed):
         return _lock_and_merge(context)
     shards = tuple(shard.id for shard in all_wanted(context.scope, context.cluster))
-    text = physical.shard_text(context.text, context.scope)
+    text = _locking_text(context)
     return Scatter(
         why="rows are locked in every shard that may hold them", write=True, text=text, shards=shards
     )
+
+
+def _locking_text(context: Context) -> Text:
+    """For a shard: its rows are locked where they are, not through a foreign table."""
+    scope = context.scope
+    table = next(one.table for one in scope.distributed if one.table is not None)
+    whole = physical.apply_to(context.text, scope, physical.in_shard)
+    return Text(pieces=pieces(checked.checked(context.statement, whole, checked.table_here(HOLE, table))))
 
 
 def _lock_and_merge(context: Context) -> Scatter:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from pgherd.errors import GroupDown, ServerError, TransactionLost
+from pgherd.errors import GroupDown, ServerError, ShardMoved, TransactionLost
 from pgherd.transaction.perform import is_lost
 
 T = TypeVar("T")
@@ -44,6 +44,13 @@ def aborted(transaction_id: str, reasons: list[BaseException], *, explicit: bool
     refused = [error for error in reasons if isinstance(error, ServerError) and not is_lost(error)]
     for error in refused:
         overtaken = error.code == "23505" and "decisions" in error.fields.get("t", "")
+        if (
+            error.code == "0A000" and "postgres_fdw" in error.message
+        ):  # a branch that is meant to use it is home, and not prepared
+            return ShardMoved(
+                "could not serialize access: a shard that the transaction has read moved before",
+                hint="Run the transaction again.",
+            )
         if not overtaken:
             return error
     if refused:

@@ -49,6 +49,16 @@ BEGIN
         USING ERRCODE = 'PH001', HINT = 'Read the cluster map again and repeat the statement.';
 END $$;
 
+-- True, or PH001: the table is a foreign one by now. Locks would be taken through it, where the transaction's own writes wait for them.
+CREATE OR REPLACE FUNCTION pgherd.table_here(rel regclass) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    IF pg_catalog.pg_relation_filenode(rel) IS NOT NULL THEN
+        RETURN true;
+    END IF;
+    RAISE EXCEPTION 'the shard is not in this group any more' USING ERRCODE = 'PH001',
+        HINT = 'Read the cluster map again and repeat the statement.';
+END $$;
+
 -- Keep the cluster map as it is until the transaction ends, and say its epoch: before a write that reads whole tables on the way.
 CREATE OR REPLACE FUNCTION pgherd.hold_epoch() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.epoch FROM pgherd.cluster c FOR SHARE
