@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -253,6 +252,131 @@ def test_cancelled_and_undone_it_is_a_single_table_again(story: Story) -> None:
     story(job)
 
 
+@pytest.mark.parametrize("memory", [BY_HASH, BY_RANGE])
+def test_an_undistribution_is_undone_with_what_was_written_since(story: Story, memory: str) -> None:
+    async def job(world: World) -> None:
+        await books(world)
+        await _walked(world, "distribute", "books", memory)
+        if "range" in memory:
+            (shard,) = await world.shards("books")
+            parts = [{"range_end": [f"{shard.id}"]}, {"range_start": [f"{shard.id}"], "group_id": 2}]
+            await world.ask("split", [shard.id], parts)
+            await world.walk()
+        layout = await _layout(world)
+        number = await order(world, "undistribute", "books", settings='{"keep_for_s": 600}')
+        before: list[Any] = []
+
+        async def undo() -> None:
+            await world.rows(
+                0,
+                "INSERT INTO books (code, body) VALUES (1, 'since'); UPDATE books SET body = 'other' WHERE code = 2; DELETE FROM books WHERE code = 3",
+            )
+            before.extend(await world.rows(0, CONTENT.format("books")))
+            await world.rows(0, f"SELECT pgherd.want({number}, 'undo')")
+
+        await world.walking("state = 'kept'", number, undo)
+        await finished(world, number, "undone")
+        assert await _layout(world) == layout
+        assert await world.everywhere(CONTENT.format("books")) == [before] * 3
+        await world.sound()
+
+    story(job)
+
+
+def test_an_undone_undistribution_joins_the_keyspace_that_it_left(story: Story) -> None:
+    async def job(world: World) -> None:
+        await world.do(
+            "CREATE TABLE a (id bigint PRIMARY KEY) PARTITION BY HASH (id); CREATE TABLE b (id bigint PRIMARY KEY, t text)"
+        )
+        await world.rows(0, "INSERT INTO b SELECT i, 'x' FROM generate_series(1, 500) i")
+        await _walked(world, "distribute", "b", '{"by": "hash", "key": ["id"]}')
+        number = await order(world, "undistribute", "b", settings='{"keep_for_s": 600}')
+        await world.walking(
+            "state = 'kept'", number, lambda: world.rows(0, f"SELECT pgherd.want({number}, 'undo')")
+        )
+        await finished(world, number, "undone")
+        cluster = await world.map()
+        assert cluster.tables["public", "b"].keyspace == cluster.tables["public", "a"].keyspace
+        assert len(cluster.keyspaces) == 1
+        assert await world.everywhere("SELECT count(*), sum(id) FROM global.b") == [[("500", "125250")]] * 3
+        await world.sound()
+
+    story(job)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER id DROP NOT NULL; INSERT INTO t VALUES (NULL)", "rows without a value in its key"),
+        ("DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY)", "is not the one that was undistributed"),
+        ("DROP TABLE t", "is not the one that was undistributed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_distributed_any_more_stays_single_and_says_why(
+    story: Story, change: str, told: str
+) -> None:
+    async def job(world: World) -> None:
+        await world.do("CREATE TABLE t (id bigint PRIMARY KEY)")
+        await world.rows(0, "INSERT INTO t SELECT generate_series(1, 100)")
+        await _walked(world, "distribute", "t", BY_RANGE)
+        number = await order(world, "undistribute", "t", settings='{"keep_for_s": 600}')
+
+        async def undo() -> None:
+            for text in change.split("; "):
+                await (world.rows(0, text) if text.startswith("INSERT") else world.do(text))
+            await world.rows(0, f"SELECT pgherd.want({number}, 'undo')")
+            await world.until(
+                0,
+                f"SELECT FROM pgherd.workflows WHERE id = {number} AND state = 'kept' AND wanted = 'run' AND error LIKE '%{told}%'",
+            )
+            await world.rows(0, f"SELECT pgherd.want({number}, 'confirm')")
+
+        await world.walking("state = 'kept'", number, undo)
+        assert await world.state(number) == "done"
+        assert not (await world.map()).keyspaces
+        await world.sound()
+
+    story(job)
+
+
+@pytest.mark.parametrize(
+    "point", ["prepare: constraint added", "cutover: locked", "commit: after deciding", "undo adopt: done", "undo spread: done"]
+)  # fmt: skip
+def test_an_undo_of_an_undistribution_is_killed_and_taken_up(story: Story, point: str) -> None:
+    async def job(world: World) -> None:
+        await books(world, 60)
+        await _walked(world, "distribute", "books", BY_HASH)
+        layout, before = await _layout(world), await world.rows(0, CONTENT.format("books"))
+        number = await order(world, "undistribute", "books", settings='{"keep_for_s": 600}')
+        assert await world.killed_at("release: recorded")
+        await world.rows(
+            0,
+            f"UPDATE pgherd.workflows SET state = 'kept', wanted = 'undo', kept_until = now() + interval '1 h' WHERE id = {number}",
+        )
+        assert await world.killed_at(point), f"it never came to {point}: {await world.workflows()}"
+        await world.walk()
+        await finished(world, number, "undone")
+        assert await _layout(world) == layout
+        assert await world.everywhere(CONTENT.format("books")) == [before] * 3
+        await world.sound()
+
+    story(job)
+
+
+async def _walked(world: World, kind: str, table: str, memory: str) -> None:
+    number = await order(world, kind, table, memory)
+    await world.walk()
+    await finished(world, number)
+
+
+async def _layout(world: World) -> list[Any]:
+    """Bounds and groups of the shards of the only keyspace."""
+    return await world.rows(
+        0,
+        "SELECT range_start, range_end, modulus, remainder, group_id FROM pgherd.shards ORDER BY 1 NULLS FIRST, 4",
+    )
+
+
 @pytest.mark.parametrize("kind", ["distribute", pytest.param("undistribute", marks=pytest.mark.slow)])
 def test_killed_and_taken_up(story: Story, kind: str) -> None:
     points = {
@@ -374,10 +498,6 @@ ALL = ("SELECT count(*), sum(balance) FROM busy_bank", (ACCOUNTS, ACCOUNTS * STA
 ONE = ("SELECT id, balance >= -1000000 FROM busy_bank WHERE id = 7", (7, True))
 
 
-@pytest.mark.skipif(
-    "PGHERD_KNOWN_FAULTS" not in os.environ,
-    reason="known fault: a cutover may break a deadlock across groups by ending a transaction (40P01), which applications see; PGHERD_KNOWN_FAULTS=1 runs it",
-)
 def test_nobody_notices_that_a_table_is_distributed_and_single_again(
     grouped_cluster: LocalCluster, grouped_gateway: str, late_gateway: str
 ) -> None:

@@ -18,7 +18,7 @@ BEGIN
     END LOOP;
     INSERT INTO pgherd.workflows (kind, keyspace, old, new, settings, memory)
     VALUES (p_kind, '', '[]', '[]', p_settings, p_memory || jsonb_build_object('table', me)) RETURNING id INTO made;
-    UPDATE pgherd.workflows w SET wanted = 'confirm' WHERE w.state = 'kept' AND w.kind = 'distribute' AND w.memory -> 'table' = me;
+    UPDATE pgherd.workflows w SET wanted = 'confirm' WHERE w.state = 'kept' AND w.kind IN ('distribute', 'undistribute') AND w.memory -> 'table' = me AND w.id <> made;
     RETURN made;
 END $$;
 
