@@ -30,6 +30,8 @@ async def watch(session: Asking, number: int, *, until: tuple[str, ...] = ("kept
         if state in until:
             _tell_end(session, number, state or "", pause_ms, kept)
             return
+        if state == "kept" and "undone" in until and wanted == "run" and error:
+            raise WorkflowFailed(f"workflow {number} could not be undone: {error}", hint=hint)
         resting = state == "paused" and wanted == "pause"  # else it was asked to go on, and is about to
         if resting or state in ("failed", "cancelled", "undone", "done"):
             raise WorkflowFailed(
@@ -60,11 +62,7 @@ async def watch(session: Asking, number: int, *, until: tuple[str, ...] = ("kept
 
 def _tell_end(session: Asking, number: int, state: str, pause_ms: str | None, kept: str | None) -> None:
     pause = f"writers paused for {float(pause_ms):.0f} ms" if pause_ms else "switched over"
-    back = (
-        f"; the old copy is kept in step until {kept}: CALL pgherd.undo({number}) takes it back"
-        if state == "kept" and kept
-        else ""
-    )
+    back = f"; until {kept} CALL pgherd.undo({number}) takes it back" if state == "kept" and kept else ""
     session.work.notice(f"workflow {number} is done, {pause}{back}")
 
 
