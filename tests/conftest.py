@@ -11,8 +11,8 @@ pytest_plugins = ["pgherd.testing.plugin"]
 
 # Long runs of workflows under traffic and faults: on a machine that does other work as well some of them fail (docs/resharding.md).
 ELASTIC = {
-    "test_distribute_online", "test_elastic", "test_reshard_failover", "test_reshard_faults", "test_reshard_kills",
-    "test_reshard_traffic", "test_reshard_workflows",
+    "test_elastic", "test_reshard_failover", "test_reshard_faults", "test_reshard_kills",
+    "test_reshard_workflows",
 }  # fmt: skip
 # Sensitive to what ran before on the shared replicated cluster: their cause is still to be found.
 ELASTIC_CASES = {
