@@ -37,13 +37,3 @@ def steps() -> Generator[Callable[[str], None]]:
         return
     with errors.status("") as status:
         yield lambda step: status.update(f"{step} …")
-
-
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"

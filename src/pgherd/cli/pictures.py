@@ -7,9 +7,10 @@ import asyncio
 from pgherd.backend.connection import Credentials, ServerLink, connect
 from pgherd.balance.assemble import Seen
 from pgherd.catalog import store
-from pgherd.catalog.model import GroupId
+from pgherd.catalog.model import GroupId, Keyspace
 from pgherd.elastic.reading import HOME, read
 from pgherd.engine.link import Row
+from pgherd.errors import DeployError
 
 CONNECT_S = 5.0
 ANSWER_S = 10.0
@@ -31,3 +32,12 @@ async def seen(link: ServerLink, password: str | None) -> Seen:
                 other.close()
 
     return await read(ask)
+
+
+def keyspace_of(seen: Seen, name: str) -> Keyspace:
+    """The keyspace of a table that a command names. Raises DeployError."""
+    schema, _, bare = name.rpartition(".")
+    table = seen.cluster.tables.get((schema or "public", bare))
+    if table is None or table.keyspace is None:
+        raise DeployError(f"there is no distributed table {name}", hint="pgherd shards shows them.")
+    return seen.cluster.keyspaces[table.keyspace]

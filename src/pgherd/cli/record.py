@@ -64,11 +64,9 @@ def _add(file: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _keyspace(seen: Seen, name: str) -> Keyspace:
-    schema, _, bare = name.rpartition(".")
-    table = seen.cluster.tables.get((schema or "public", bare))
-    if table is None or table.keyspace is None:
-        raise DeployError(f"there is no distributed table {name}", hint="pgherd shards shows them.")
-    keyspace = seen.cluster.keyspaces[table.keyspace]
+    from pgherd.cli.pictures import keyspace_of
+
+    keyspace = keyspace_of(seen, name)
     if keyspace.strategy != "range":
         raise DeployError("only keyspaces by range can be recorded", hint="Hash spreads its keys evenly.")
     return keyspace
@@ -78,15 +76,13 @@ def lines(seen: Seen, keyspace: Keyspace) -> Iterable[dict[str, Any]]:
     """A line for each shard, as docs/balancing.md describes it. Loads of several sources are one."""
     from pgherd.balance.assemble import Size
     from pgherd.balance.load import from_json, merge_all, to_json
-    from pgherd.catalog.keys import encode_text
+    from pgherd.catalog.naming import texts_of
 
     types = keyspace.key_types
     for shard in keyspace.shards:
         found = [from_json(document, types) for number, _, document in seen.loads if number == shard.id]
         bounds = {
-            name: None
-            if bound is None
-            else [encode_text(kind, part) for kind, part in zip(types, bound, strict=False)]
+            name: None if bound is None else list(texts_of(keyspace, bound))
             for name, bound in (("range_start", shard.lower), ("range_end", shard.upper))
         }
         size = seen.sizes.get(shard.id, Size()).bytes

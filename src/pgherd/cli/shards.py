@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgherd.cli.console import output, print_json, size, table
+from pgherd.balance.sentence import size
+from pgherd.cli.console import output, print_json, table
 from pgherd.cli.place import JsonOption, StateOption, cluster
 
 if TYPE_CHECKING:

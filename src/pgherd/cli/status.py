@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pgherd.cli.console import output, print_json, size, table
+from pgherd.balance.sentence import size
+from pgherd.cli.console import output, print_json, table
 from pgherd.cli.place import JsonOption, StateOption, cluster
 from pgherd.deploy.local import LocalCluster, PartStatus
 from pgherd.deploy.state import State

@@ -10,7 +10,6 @@ import typer
 
 from pgherd.cli.console import output, print_json
 from pgherd.cli.place import JsonOption, StateOption, cluster
-from pgherd.errors import DeployError
 
 if TYPE_CHECKING:
     from pgherd.backend.connection import ServerLink
@@ -62,11 +61,9 @@ def _meant(subject: str | None, seen: Seen) -> tuple[int | None, str | None]:
         return None, None
     if subject.isdigit():  # one that is no more has its log yet
         return int(subject), None
-    schema, _, name = subject.rpartition(".")
-    table = seen.cluster.tables.get((schema or "public", name))
-    if table is None or table.keyspace is None:
-        raise DeployError(f"there is no distributed table {subject}", hint="pgherd shards shows them.")
-    return None, seen.cluster.keyspaces[table.keyspace].name
+    from pgherd.cli.pictures import keyspace_of
+
+    return None, keyspace_of(seen, subject).name
 
 
 def _now(seen: Seen, shard: int | None, keyspace: str | None) -> Iterator[dict[str, Any]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgherd.backend.connection import ServerLink
 from pgherd.cli.admin import carry_out
 from pgherd.cli.console import output, print_json, table
 from pgherd.cli.place import JsonOption, StateOption, cluster
+
+if TYPE_CHECKING:
+    from pgherd.backend.connection import ServerLink
 
 NumberArgument = Annotated[int, typer.Argument(metavar="WORKFLOW", help="Its number (see pgherd workflows).")]
 _HELP = {

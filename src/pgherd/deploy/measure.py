@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgherd.backend.connection import Credentials, ServerLink, connect
-from pgherd.catalog import keys, store
+from pgherd.catalog import naming, store
 from pgherd.catalog.model import ClusterMap, Group, Key, Keyspace, Shard, Table, physical_schema
 from pgherd.errors import DeployError
 
@@ -114,8 +114,7 @@ def holds(keyspace: Keyspace, shard: Shard) -> str:
 def _bound(keyspace: Keyspace, bound: Key | None, unbounded: str) -> str:
     if bound is None:
         return unbounded
-    texts = [keys.encode_text(kind, value) for kind, value in zip(keyspace.key_types, bound, strict=False)]
-    return ", ".join(texts)
+    return ", ".join(naming.texts_of(keyspace, bound))
 
 
 def shown(table: Table) -> str:
