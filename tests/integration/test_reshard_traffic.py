@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
-import pytest
 
 import pgherd
 from pgherd.deploy.local import LocalCluster
