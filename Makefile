@@ -13,13 +13,15 @@ test: lint
 	@tools/tls-postgres.sh || echo "(No PostgreSQL with TLS to be had: the tests of several machines use a distribution's, or are skipped.)"
 	$(BIN)/python -m pytest
 
-# Storms from seeds over clusters on hosts of their own (root and iproute2; else skipped). SEEDS, ROUNDS and NODES choose.
+# Storms from seeds over clusters on hosts of their own (root and iproute2; else skipped). SEEDS, ROUNDS and NODES choose; with shards that
+# split, move and merge meanwhile until there were so many CHANGES.
 SEEDS ?= 11,12,13,14
 ROUNDS ?= 6
 NODES ?= 2
+CHANGES ?= 50
 
 chaos: venv
-	PGHERD_CHAOS_SEEDS=$(SEEDS) PGHERD_CHAOS_ROUNDS=$(ROUNDS) PGHERD_CHAOS_NODES=$(NODES) \
+	PGHERD_CHAOS_SEEDS=$(SEEDS) PGHERD_CHAOS_ROUNDS=$(ROUNDS) PGHERD_CHAOS_NODES=$(NODES) PGHERD_CHAOS_CHANGES=$(CHANGES) \
 		$(BIN)/python -m pytest tests/chaos -rs -s
 
 # Shards that split, move and merge under traffic and faults: long, and sensitive to other load on the machine.

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# No example fails for its time: what else the machine does is not the code's doing.
+settings.register_profile("pgherd", deadline=None)
+settings.load_profile("pgherd")
 
 pytest_plugins = ["pgherd.testing.plugin"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -133,8 +133,12 @@ async def run(
     faces: Sequence[Face],
     rounds: int,
     faults: Sequence[tuple[Fault, ...]] | None = None,
+    enough: Callable[[], bool] = lambda: True,
 ) -> Report:
-    """The workloads during `rounds` rounds of faults drawn from `seed` (or of the given `faults`), then the checks."""
+    """The workloads during `rounds` rounds of faults drawn from `seed` (or of the given `faults`), then the checks.
+
+    More rounds follow, up to ten times as many, until `enough`.
+    """
     report = Report(seed)
     async with faces[0].session() as session:
         for workload in workloads:
@@ -150,9 +154,7 @@ async def run(
         for number in range(TASKS)
     ]
     try:
-        await _rounds(
-            world, report, faults or [draw(seed * 100 + n, world.layout.groups) for n in range(rounds)]
-        )
+        await _rounds(world, report, faults or _drawn(seed, rounds, world, enough))
     finally:
         world.network.heal()
         stop.set()
@@ -167,7 +169,14 @@ async def _revive(world: World, stop: asyncio.Event) -> None:
         await asyncio.sleep(BACK_S)
 
 
-async def _rounds(world: World, report: Report, rounds: Sequence[tuple[Fault, ...]]) -> None:
+def _drawn(seed: int, rounds: int, world: World, enough: Callable[[], bool]) -> Iterator[tuple[Fault, ...]]:
+    for number in range(rounds * 10):
+        if number >= rounds and enough():
+            return
+        yield draw(seed * 100 + number, world.layout.groups)
+
+
+async def _rounds(world: World, report: Report, rounds: Iterable[tuple[Fault, ...]]) -> None:
     storm = Storm(world)
     for faults in rounds:
         report.told.append("; ".join(map(str, faults)))
