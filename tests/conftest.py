@@ -19,17 +19,13 @@ ELASTIC = {
     "test_elastic", "test_reshard_failover", "test_reshard_faults", "test_reshard_kills",
     "test_reshard_workflows",
 }  # fmt: skip
-# Sensitive to what ran before on the shared replicated cluster: their cause is still to be found.
-ELASTIC_CASES = {
-    "test_a_lost_primary_is_followed[burn]",
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make elastic` runs them."""
     if "PGHERD_ELASTIC" in os.environ:
         return
-    skip = pytest.mark.skip(reason="long, or sensitive to load or order: make elastic")
+    skip = pytest.mark.skip(reason="long, or sensitive to load: make elastic")
     for item in items:
-        if item.path.stem in ELASTIC or item.name in ELASTIC_CASES:
+        if item.path.stem in ELASTIC:
             item.add_marker(skip)
