@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import Any, Final
@@ -17,6 +16,7 @@ from pgherd.elastic.beginning import begin
 from pgherd.elastic.reading import HOME, measured, read, sampled
 from pgherd.engine.link import Row
 from pgherd.errors import PgherdError
+from pgherd.transaction import recovery
 from pgherd.transaction.perform import Lender
 
 log = logging.getLogger(__name__)
@@ -92,12 +92,4 @@ class Balancer:
         return None
 
     async def _ask(self, group: GroupId, sql: str) -> list[Row]:
-        link = await self.lender.lend(group)
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                rows = await link.run(sql)
-        except BaseException:
-            self.lender.give_back(link, reusable=False)
-            raise
-        self.lender.give_back(link, reusable=not link.broken)
-        return rows
+        return await recovery.ask(self.lender, group, sql, ANSWER_S)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pgherd.balance.assemble import log_rows
 from pgherd.balance.decision import Action, Merge, Move, Split
-from pgherd.catalog import keys
+from pgherd.catalog import naming
 from pgherd.catalog.ddl.change import dumps
 from pgherd.catalog.model import ClusterMap, Keyspace, ShardId
 from pgherd.elastic.reading import HOME, Ask
@@ -27,16 +27,9 @@ def wish(action: Action, pieces: Sequence[Piece], keyspace: Keyspace) -> tuple[t
             return (replace(one, id=ShardId(0), modulus=(one.modulus or 2) // 2),), True
         case Merge():
             return (replace(one, id=ShardId(0), range_end=pieces[1].range_end),), True
-        case Split(at=None):
-            modulus, remainder = one.modulus or 1, one.remainder or 0
-            right = replace(one, modulus=2 * modulus, remainder=remainder + modulus, group=action.to_group)
-            return (replace(one, modulus=2 * modulus), right), True
         case Split():
-            at = tuple(
-                keys.encode_text(kind, part)
-                for kind, part in zip(keyspace.key_types, action.at or (), strict=False)
-            )
-            return (replace(one, range_end=at), replace(one, range_start=at, group=action.to_group)), True
+            left, right = one.halves(None if action.at is None else naming.texts_of(keyspace, action.at))
+            return (left, replace(right, group=action.to_group)), True
 
 
 async def begin(ask: Ask, action: Action, cluster: ClusterMap, settings: Mapping[str, Any]) -> int:

@@ -24,7 +24,7 @@ from pgherd.engine.link import Params
 from pgherd.engine.route import key_of
 from pgherd.errors import PgherdError
 from pgherd.plan.plans import Single
-from pgherd.transaction.perform import Lender
+from pgherd.transaction.perform import Lender, borrowed
 
 log = logging.getLogger(__name__)
 EVERY: Final = 8
@@ -139,13 +139,8 @@ class Reporter:
             f"SELECT pgherd.report_load({literal(self.source)}, {literal(json.dumps(rows))}::pg_catalog.jsonb),"
             " r.report_s, r.half_life_s FROM pgherd.load_rhythm() r"
         )
-        link = await self.lender.lend(GroupId(0))
-        try:
+        async with borrowed(self.lender, GroupId(0)) as link:
             answer = (await link.run(sql))[0]
-        except BaseException:
-            self.lender.give_back(link, reusable=False)
-            raise
-        self.lender.give_back(link, reusable=not link.broken)
         self.every_s, self.half_life_s = max(0.2, float(answer[1] or 0)), max(1.0, float(answer[2] or 0))
 
 

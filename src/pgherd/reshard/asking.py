@@ -15,6 +15,7 @@ from pgherd.engine.link import Link, Row
 from pgherd.engine.work import Work
 from pgherd.errors import BadSetting, WrongState
 from pgherd.reshard.model import Piece
+from pgherd.transaction.perform import borrowed
 
 if TYPE_CHECKING:
     from pgherd.catalog.admin.arguments import Arguments
@@ -39,14 +40,8 @@ class Asking:
         """Run a text in any group."""
         if group == HOME:
             return await self.home.run(text)
-        link = await self.work.tx.lender.lend(group)
-        try:
-            rows = await link.run(text)
-        except BaseException:
-            self.work.tx.lender.give_back(link, reusable=False)
-            raise
-        self.work.tx.lender.give_back(link, reusable=True)
-        return rows
+        async with borrowed(self.work.tx.lender, group) as link:
+            return await link.run(text)
 
     async def table(self, arguments: Arguments) -> Table:
         """The distributed table that the argument `table` names."""
@@ -105,10 +100,5 @@ async def asking(work: Work, cluster: ClusterMap, path: tuple[str, ...], what: s
             f"CALL pgherd.{what} cannot run inside a transaction block",
             hint="It is a workflow of its own: call it by itself.",
         )
-    link = await work.tx.lender.lend(HOME)
-    try:
+    async with borrowed(work.tx.lender, HOME) as link:
         yield Asking(work, link, cluster, path)
-    except BaseException:
-        work.tx.lender.give_back(link, reusable=False)
-        raise
-    work.tx.lender.give_back(link, reusable=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NewType
 
 from pgherd.catalog.model import GroupId, ShardId
@@ -54,6 +54,13 @@ class Piece:
             "range_end": None if self.range_end is None else list(self.range_end),
             "modulus": self.modulus, "remainder": self.remainder,
         }  # fmt: skip
+
+    def halves(self, at: tuple[str, ...] | None = None) -> tuple[Piece, Piece]:
+        """The two parts of a range shard that is cut at a point, or (None) of a hash shard whose modulus doubles."""
+        if at is not None:
+            return replace(self, range_end=at), replace(self, range_start=at)
+        left = replace(self, modulus=2 * (self.modulus or 1))
+        return left, replace(left, remainder=(self.remainder or 0) + (self.modulus or 1))
 
 
 def pieces_text(pieces: tuple[Piece, ...]) -> str:

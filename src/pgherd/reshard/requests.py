@@ -17,6 +17,7 @@ from pgherd.reshard.estimate import show
 from pgherd.reshard.model import Piece
 from pgherd.reshard.recording import write_down
 from pgherd.reshard.watching import watch
+from pgherd.transaction.perform import borrowed
 
 if TYPE_CHECKING:
     from pgherd.catalog.admin.arguments import Arguments
@@ -60,7 +61,7 @@ async def split(asking: Asking, arguments: Arguments) -> Wish | None:
             else await points.largest(asking, table)
         )
         piece = await asking.piece(shard)
-        return Wish(kind="split", old=(piece,), new=halves_of_hash(piece), number=True)
+        return Wish(kind="split", old=(piece,), new=piece.halves(), number=True)
     if point:
         key = await naming.point(asking.ask, keyspace, [arguments.text("point"), *arguments.rest])
         shard, texts = naming.cut_by(keyspace, key), naming.texts_of(keyspace, key)
@@ -69,17 +70,7 @@ async def split(asking: Asking, arguments: Arguments) -> Wish | None:
         texts = await points.middle(asking, table, shard)
         asking.work.notice(f"shard {shard.id} is cut at {', '.join(texts)}")
     piece = await asking.piece(shard)
-    halves = (replace(piece, range_end=texts), replace(piece, range_start=texts))
-    return Wish(kind="split", old=(piece,), new=halves, number=True)
-
-
-def halves_of_hash(piece: Piece) -> tuple[Piece, Piece]:
-    """A hash shard's halves: its modulus doubles."""
-    modulus, remainder = piece.modulus or 1, piece.remainder or 0
-    return (
-        replace(piece, modulus=2 * modulus),
-        replace(piece, modulus=2 * modulus, remainder=remainder + modulus),
-    )
+    return Wish(kind="split", old=(piece,), new=piece.halves(texts), number=True)
 
 
 async def merge(asking: Asking, arguments: Arguments) -> Wish | None:
@@ -138,11 +129,8 @@ async def is_small(work: Work, arguments: Arguments, cluster: ClusterMap) -> boo
 async def _size(work: Work, shard: Shard, tables: list[Table]) -> int:
     names = (qualified(physical_schema(f"shard_{shard.id}", table.schema), table.name) for table in tables)
     sizes = " + ".join(f"coalesce(pg_relation_size(to_regclass({literal(name)})), 0)" for name in names)
-    link = await work.tx.lender.lend(shard.group)
-    try:
+    async with borrowed(work.tx.lender, shard.group) as link:
         return int((await link.run(f"SELECT {sizes or '0'}"))[0][0] or 0)
-    finally:
-        work.tx.lender.give_back(link, reusable=not link.broken)
 
 
 async def request(

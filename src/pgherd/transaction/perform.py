@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol as Shape
 
@@ -37,6 +38,18 @@ class Lender(Shape):
     async def lend(self, group: GroupId) -> Link: ...
 
     def give_back(self, link: Link, *, reusable: bool) -> None: ...
+
+
+@asynccontextmanager
+async def borrowed(lender: Lender, group: GroupId) -> AsyncGenerator[Link]:
+    """A connection for the block. One on which an error or a cancel came in between is closed. Raises GroupDown."""
+    link = await lender.lend(group)
+    try:
+        yield link
+    except BaseException:
+        lender.give_back(link, reusable=False)
+        raise
+    lender.give_back(link, reusable=not link.broken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pgherd.catalog.model import GroupId
 from pgherd.engine.link import Row
 from pgherd.errors import BadSetting, GroupDown, OutcomeUnknown, PgherdError
 from pgherd.transaction import two_phase
-from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, drive, nothing
+from pgherd.transaction.perform import Bounds, Lender, OnStep, Performer, borrowed, drive, nothing
 from pgherd.transaction.two_phase import Gid, Phase
 
 QUICK = Bounds(ask_s=3.0, finish_s=2.0, undo_s=2.0)
@@ -56,17 +56,12 @@ class Recovered:
 
 async def ask(lender: Lender, group: GroupId, sql: str, bound_s: float = 5.0) -> list[Row]:
     """Rows of one query on a lent connection. Raises GroupDown beyond the bound."""
-    link = await lender.lend(group)
-    reusable = False
-    try:
-        async with asyncio.timeout(bound_s):
-            rows = await link.run(sql)
-        reusable = True
-        return rows
-    except TimeoutError:
-        raise GroupDown(f"group {group} did not answer within {bound_s:g} s") from None
-    finally:
-        lender.give_back(link, reusable=reusable)
+    async with borrowed(lender, group) as link:
+        try:
+            async with asyncio.timeout(bound_s):
+                return await link.run(sql)
+        except TimeoutError:
+            raise GroupDown(f"group {group} did not answer within {bound_s:g} s") from None
 
 
 async def in_doubt(lender: Lender, groups: Sequence[GroupId]) -> list[InDoubt]:
