@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from pgherd.backend.connection import Credentials, ServerLink, connect
@@ -45,14 +46,28 @@ async def primary(nodes: Sequence[Node], group: GroupId, credentials: Credential
         if node.group != group:
             continue
         try:
-            link = await connect(node, credentials, timeout=CONNECT_S)
+            link = await as_primary(node, credentials, timeout=CONNECT_S)
         except GroupDown as error:
             problem = error
             continue
-        if (await link.run("SELECT pg_is_in_recovery()"))[0][0] == "f":
+        if link is not None:
             return link
-        link.close()
     raise problem or GroupDown(f"no node of group {group} is its primary", hint="See pgherd status.")
+
+
+async def as_primary(
+    node: Node, credentials: Credentials, *, timeout: float, tls: ssl.SSLContext | None = None
+) -> ServerLink | None:
+    """A connection to a node; None if it is a standby. Raises GroupDown."""
+    link = await connect(node, credentials, timeout=timeout, tls=tls)
+    try:
+        if (await link.run("SELECT pg_catalog.pg_is_in_recovery()"))[0][0] == "f":
+            return link
+    except BaseException:
+        link.close()
+        raise
+    link.close()
+    return None
 
 
 class Programs:

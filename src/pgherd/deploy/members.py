@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pgherd.backend.connection import Credentials, ServerLink, connect
+from pgherd.backend.connection import Credentials, ServerLink
 from pgherd.backend.etcd import Etcd, EtcdAddress, Member, members
 from pgherd.catalog import nodes as catalog_nodes
 from pgherd.catalog import store
 from pgherd.catalog.model import ClusterMap, GroupId, Node
 from pgherd.catalog.text import literal
 from pgherd.deploy import patroni, patroni_api
+from pgherd.deploy.catalog import as_primary
 from pgherd.deploy.node_config import NodeConfig, address
 from pgherd.engine.link import Link
 from pgherd.errors import DeployError, EtcdDown, GroupDown
@@ -92,14 +93,10 @@ class Primaries:
         """A connection to a primary. Raises GroupDown if it does not answer or is none."""
         node = node_of(member)
         wanted = database or self._database or node.database
-        link = await connect(
-            Node(id=0, group=node.group, host=node.host, port=node.port, database=wanted),
-            self._credentials,
-            timeout=CONNECT_S,
-            tls=self._tls,
+        link = await as_primary(
+            replace(node, database=wanted), self._credentials, timeout=CONNECT_S, tls=self._tls
         )
-        if (await link.run("SELECT pg_catalog.pg_is_in_recovery()"))[0][0] != "f":
-            link.close()
+        if link is None:
             raise GroupDown(
                 f"{member.name} is not the primary of group {group_of(member)} any more", hint="Try again."
             )
