@@ -164,7 +164,7 @@ def test_another_controller_goes_on_with_what_a_killed_one_began(cluster: LocalC
             os.kill(pid, signal.SIGKILL)
             while cluster.gateway.pid() is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            again = await asyncio.to_thread(cluster.up)
+            again = cluster.up()  # in this thread: the gateway ends with the one that started it
             await world.gate.close()
             world.gate = await asyncpg.connect(cluster.dsn(again))
             await world.until("the split", lambda: _shards(world, "orphans", 2))
