@@ -98,7 +98,7 @@ def test_the_life_of_a_query_names_what_is_there() -> None:
 
 def test_the_life_of_a_query_passes_every_stage() -> None:
     text = LIFE.read_text()
-    stages = ("gateway", "sql", "plan", "engine", "backend", "catalog", "transaction", "client")
+    stages = ("gateway", "sql", "plan", "topology", "engine", "backend", "catalog", "transaction", "client")
     assert [stage for stage in stages if f"../src/pgherd/{stage}/" not in text] == []
 
 
