@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 from catalog_world import run
-from late_gateway import late
 from reshard_world import World
 
-import pgherd
 from pgherd.catalog.model import Node
-from pgherd.deploy.local import LocalCluster
 from pgherd.deploy.server import Server
 from pgherd.engine.stale import is_stale
 from pgherd.errors import ServerError
-from pgherd.testing import coverage
-from pgherd.testing.plugin import uris
 from pgherd.testing.servers import Yard
 
 Story = Callable[[Callable[[World], Awaitable[Any]]], None]
@@ -433,141 +425,6 @@ def test_every_obstacle_is_named_at_once_and_a_dry_run_changes_nothing(grouped_g
         await db.close()
 
     run(job())
-
-
-# ---- under traffic ---------------------------------------------------------------------------------------
-
-ACCOUNTS = 40
-START = 100
-
-
-@pytest.fixture(scope="module")
-def late_gateway(yard: Yard, grouped_cluster: LocalCluster, grouped_gateway: str) -> Iterator[str]:
-    del grouped_gateway
-    with late(yard, grouped_cluster) as dsn:
-        yield dsn
-
-
-class Traffic:
-    """`wrong`: what nobody should have seen. `acknowledged`: numbers whose insertion was confirmed."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        self.acknowledged: list[int] = []
-        self.stop = False
-        self.numbers = iter(range(1_000_000))
-
-    async def forever(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
-        while not self.stop:
-            try:
-                await job()
-                self.counts[name] += 1
-            except Exception as error:
-                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.002)
-
-    def add(self, db: Any) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            number = next(self.numbers)
-            await db.execute("INSERT INTO busy_set VALUES ($1)", number)
-            self.acknowledged.append(number)
-
-        return job
-
-    def transfer(self, db: Any, chance: random.Random) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            one, two = sorted(chance.sample(range(ACCOUNTS), 2))
-            async with db.transaction():
-                await db.execute("UPDATE busy_bank SET balance = balance - 1 WHERE id = $1", one)
-                await db.execute("UPDATE busy_bank SET balance = balance + 1 WHERE id = $1", two)
-
-        return job
-
-    def look(self, db: Any, sql: str, wanted: tuple[Any, ...]) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            found = tuple(await db.fetchrow(sql))
-            if found != wanted:
-                self.wrong.append(f"a look saw {found}")
-
-        return job
-
-
-ALL = ("SELECT count(*), sum(balance) FROM busy_bank", (ACCOUNTS, ACCOUNTS * START))
-ONE = ("SELECT id, balance >= -1000000 FROM busy_bank WHERE id = 7", (7, True))
-
-
-def test_nobody_notices_that_a_table_is_distributed_and_single_again(
-    grouped_cluster: LocalCluster, grouped_gateway: str, late_gateway: str
-) -> None:
-    traffic = Traffic()
-
-    async def story() -> None:
-        admin = await asyncpg.connect(grouped_gateway)
-        await admin.execute(
-            "CREATE TABLE busy_set (id bigint PRIMARY KEY); CREATE TABLE busy_bank (id int PRIMARY KEY, balance int)"
-        )
-        await admin.execute(
-            f"INSERT INTO busy_bank SELECT i, {START} FROM generate_series(0, {ACCOUNTS - 1}) i"
-        )
-        late = [await asyncpg.connect(late_gateway) for _ in range(3)]
-        early = [await asyncpg.connect(grouped_gateway) for _ in range(3)]
-        async with pgherd.connect(uris(grouped_cluster)[0]) as db:
-            jobs: dict[str, Callable[[], Awaitable[None]]] = {}
-            for name, doors in {"gateway": early, "late gateway": late, "client": [db] * 3}.items():
-                jobs[f"set, {name}"] = traffic.add(doors[0])
-                jobs[f"bank, {name}"] = traffic.transfer(doors[1], random.Random(len(jobs)))
-                jobs[f"all, {name}"] = traffic.look(doors[2], *ALL)
-                jobs[f"one, {name}"] = traffic.look(doors[2], *ONE)
-            merged = _one_at_a_time(jobs)
-            tasks = [asyncio.create_task(traffic.forever(name, job)) for name, job in merged.items()]
-            try:
-                await asyncio.sleep(0.3)
-                for table in ("busy_bank", "busy_set"):
-                    await admin.execute(
-                        f"CALL pgherd.distribute('{table}', 'hash', 'id', 4, max_pause => '2 s', keep_for => '0 s', offline => false)"
-                    )
-                    assert await _kind(admin, table) == "distributed"
-                for table in ("busy_bank", "busy_set"):
-                    await admin.execute(
-                        f"CALL pgherd.undistribute('{table}', max_pause => '2 s', offline => false)"
-                    )
-                    assert await _kind(admin, table) == "single"
-            finally:
-                traffic.stop = True
-                await asyncio.gather(*tasks)
-                for door in (*late, *early):
-                    await door.close()
-        found = [row[0] for row in await admin.fetch("SELECT id FROM busy_set")]
-        assert traffic.wrong == []
-        assert sorted(found) == sorted(traffic.acknowledged)
-        assert tuple(await admin.fetchrow(ALL[0])) == ALL[1]
-        await admin.execute("DROP TABLE busy_set; DROP TABLE busy_bank")
-        await admin.close()
-
-    asyncio.run(asyncio.wait_for(story(), 150))
-    assert all(traffic.counts.values())
-    coverage.covered("statements beside distribute and undistribute", traffic.counts)
-
-
-def _one_at_a_time(
-    jobs: dict[str, Callable[[], Awaitable[None]]],
-) -> dict[str, Callable[[], Awaitable[None]]]:
-    """The two looks of a gateway share a connection: they take turns."""
-    locks: dict[str, asyncio.Lock] = {}
-
-    def guarded(name: str, job: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        kind, _, door = name.partition(", ")
-        lock = locks.setdefault(door if kind in ("all", "one") else name, asyncio.Lock())
-
-        async def run_() -> None:
-            async with lock:
-                await job()
-
-        return run_
-
-    return {name: guarded(name, job) for name, job in jobs.items()}
 
 
 async def _kind(admin: Any, table: str) -> str:

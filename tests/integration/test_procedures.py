@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -331,3 +332,34 @@ def test_a_dry_run_names_the_shards_before_and_after(
         call, wanted = (text.format(**places, at=(found or (0,))[0]) for text in (call, wanted))
         db.execute(f"CALL pgherd.{call[:-1]}, dry_run => true)".encode())
     assert told[0].startswith(wanted + ", 0.0 MB in all"), told[0]
+
+
+def test_an_undistribution_is_undone_by_a_call_and_one_that_cannot_be_says_so(dsn: str) -> None:
+    async def job() -> None:
+        gate = await asyncpg.connect(dsn)
+        more = "offline => false, max_pause => '5 s'"
+        kind = "SELECT kind FROM pgherd.tables WHERE name = 'there'"
+        last = "SELECT max(id) FROM pgherd.workflows WHERE kind = 'undistribute'"
+        try:
+            await gate.execute("CREATE TABLE there (id int PRIMARY KEY, t text)")
+            await gate.execute("INSERT INTO there SELECT i, 'x' FROM generate_series(1, 200) i")
+            await gate.execute(f"CALL pgherd.distribute('there', by => 'hash', key => 'id', {more})")
+            await gate.execute(f"CALL pgherd.undistribute('there', {more})")
+            assert await gate.fetchval(kind) == "single"
+            await gate.execute("INSERT INTO there VALUES (201, 'since')")
+            await gate.execute(f"CALL pgherd.undo({await gate.fetchval(last)})")
+            assert await gate.fetchval(kind) == "distributed"
+            assert await gate.fetchval("SELECT count(*) FROM there") == 201
+            await gate.execute(f"CALL pgherd.undistribute('there', {more})")
+            await gate.execute("ALTER TABLE there DROP CONSTRAINT there_pkey, ALTER id DROP NOT NULL")
+            await gate.execute("INSERT INTO there VALUES (NULL, 'nowhere')")
+            with pytest.raises(
+                asyncpg.PostgresError, match=r"could not be undone: .* without a value in its key"
+            ):
+                await gate.execute(f"CALL pgherd.undo({await gate.fetchval(last)})")
+            assert await gate.fetchval("SELECT count(*) FROM there") == 202
+            await gate.execute(f"CALL pgherd.confirm({await gate.fetchval(last)})")
+        finally:
+            await gate.close()
+
+    asyncio.run(asyncio.wait_for(job(), 150))  # five workflows, and those that they have carried out

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
+from traffic_world import ACCOUNTS, START, Job, Traffic
 
 import pgherd
 from pgherd.deploy.local import LocalCluster
@@ -16,56 +15,9 @@ from pgherd.errors import ShardMoved
 from pgherd.testing import coverage
 from pgherd.testing.plugin import uris
 
-ACCOUNTS = 40
-START = 100
-
-
-class Traffic:
-    """`wrong`: what nobody should have seen. `acknowledged`: numbers whose insertion was confirmed."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        self.acknowledged: list[int] = []
-        self.stop = False
-
-    async def forever(self, name: str, job: Callable[[], Awaitable[None]]) -> None:
-        while not self.stop:
-            try:
-                await job()
-                self.counts[name] += 1
-            except Exception as error:
-                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
-                await asyncio.sleep(0.05)
-
-    def add(self, db: Any, numbers: Any) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            number = next(numbers)
-            await db.execute("INSERT INTO lively_set VALUES ($1, $2)", chr(65 + number % 26), number)
-            self.acknowledged.append(number)
-
-        return job
-
-    def transfer(self, db: Any, chance: random.Random) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            one, two = sorted(chance.sample(range(ACCOUNTS), 2))
-            async with db.transaction():
-                await db.execute("UPDATE lively_bank SET balance = balance - 1 WHERE id = $1", f"{one:02}")
-                await db.execute("UPDATE lively_bank SET balance = balance + 1 WHERE id = $1", f"{two:02}")
-
-        return job
-
-    def look(self, db: Any) -> Callable[[], Awaitable[None]]:
-        async def job() -> None:
-            count, total = await db.fetchrow("SELECT count(*), sum(balance) FROM lively_bank")
-            if (count, total) != (ACCOUNTS, ACCOUNTS * START):
-                self.wrong.append(f"a look saw {count} accounts with {total}")
-
-        return job
-
 
 def test_nobody_notices_splits_moves_and_merges(grouped_cluster: LocalCluster, grouped_gateway: str) -> None:
-    traffic = Traffic()
+    traffic = Traffic("lively")
 
     async def story() -> None:
         admin = await asyncpg.connect(grouped_gateway)
@@ -79,11 +31,17 @@ def test_nobody_notices_splits_moves_and_merges(grouped_cluster: LocalCluster, g
             f"INSERT INTO lively_bank SELECT lpad(i::text, 2, '0'), {START} FROM generate_series(0, {ACCOUNTS - 1}) i"
         )
         async with pgherd.connect(uris(grouped_cluster)[0]) as db:
-            numbers = iter(range(1_000_000))
             doors: list[Any] = [db, *[await asyncpg.connect(grouped_gateway) for _ in range(5)]]
-            jobs = [traffic.add(doors[1], numbers), traffic.transfer(doors[2], random.Random(1)), traffic.look(doors[3]),
-                    traffic.add(doors[0], numbers), traffic.transfer(doors[0], random.Random(2)), traffic.look(doors[0]),
-                    traffic.add(doors[4], numbers), traffic.transfer(doors[5], random.Random(3))]  # fmt: skip
+
+            def adding(number: int) -> Job:
+                text = "INSERT INTO lively_set VALUES ($1, $2)"
+                return traffic.add(doors[number], text, lambda new: (chr(65 + new % 26), new))
+
+            def moving(number: int, seed: int) -> Job:
+                return traffic.transfer(doors[number], random.Random(seed), "{:02}".format)
+
+            jobs = [adding(1), moving(2, 1), traffic.look(doors[3], *traffic.all),
+                    adding(0), moving(0, 2), traffic.look(doors[0], *traffic.all), adding(4), moving(5, 3)]  # fmt: skip
             names = [
                 "set, gateway",
                 "bank, gateway",
