@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pgherd.transaction.coordinator import Transaction
 
 READ_ONLY = "25006"  # what a standby answers to a write
-ATTEMPTS = 6  # a statement that met an old map is sent again at most so often
+ATTEMPTS = 6  # a statement that a standby refused is sent again at most so often
 
 
 async def stands(db: Database, lent: Lent) -> bool:
@@ -83,12 +84,12 @@ async def again(db: Database, job: Callable[[], Any]) -> Any:
                 await asyncio.sleep(min(0.02 * 2**down, 0.25))
                 continue
             stale += 1
-            if stale == ATTEMPTS or not is_stale(error):
+            if not is_stale(error) or asyncio.get_running_loop().time() >= deadline:
                 raise_for_user(error)
             if not await db.maps.check(epoch):
                 if not surely_stale(error):
                     raise_for_user(error)
-                await asyncio.sleep(0.01 * 2**stale)  # a change is on its way to the groups
+                await asyncio.sleep(_pause_s(stale))
 
 
 async def rerouted(
@@ -98,7 +99,8 @@ async def rerouted(
 ) -> Part:
     """Run a statement inside a transaction. One that meets an old map in branches of its own is undone there and sent again to where
     its shard lives now: nobody has seen anything of it. `job` says whether the statement concerns one shard, and how to run it."""
-    for attempt in range(ATTEMPTS):
+    deadline = asyncio.get_running_loop().time() + db.options.failover_wait
+    for attempt in count(1):
         epoch, before = db.map.epoch, frozenset(transaction.branches)
         single, run = await job()
         transaction.guarded = ()
@@ -106,8 +108,8 @@ async def rerouted(
             return await run()
         except PgherdError as error:
             if (
-                attempt == ATTEMPTS - 1
-                or not is_stale(error)
+                not is_stale(error)
+                or asyncio.get_running_loop().time() >= deadline
                 or not (
                     isinstance(error, StaleMap)
                     or await moved.taken_back(transaction, before, one_shard=single)
@@ -117,8 +119,13 @@ async def rerouted(
             if db.map.epoch == epoch and not await db.maps.check(epoch):
                 if not surely_stale(error):
                     raise
-                await asyncio.sleep(0.01 * 2**attempt)
+                await asyncio.sleep(_pause_s(attempt))
     raise AssertionError("unreachable")
+
+
+def _pause_s(attempt: int) -> float:
+    """Before a statement is sent again: a change of the map is on its way to the groups."""
+    return min(0.01 * 2**attempt, 0.25)
 
 
 def fails_over(db: Database, error: PgherdError, *, writing: bool = True) -> bool:

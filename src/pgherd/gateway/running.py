@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from pgherd.gateway.worker import Worker
     from pgherd.transaction.coordinator import Transaction
 
-RETRIES = 3
 AGAIN_S = 0.02
 RENEW_S = 2.0
 WAIT_IN_TRANSACTION_S = 0.5
@@ -119,7 +118,6 @@ class Runner(Relaying):
         if prepared.plans is not session.plans:  # it waited, and a table may now lie elsewhere
             prepared = await self.prepare(prepared.sql, prepared.oids)
         deadline = session.loop.time() + session.gateway.settings.failover_wait
-        left = RETRIES
         before = frozenset() if session.tx is None else frozenset(session.tx.branches)
         while True:
             if session.tx is not None:
@@ -132,7 +130,7 @@ class Runner(Relaying):
                 if fresh and await self._came_back(error, prepared.plan, deadline):
                     prepared = await self.prepare(prepared.sql, prepared.oids)
                     continue
-                stale = left > 0 and is_stale(error)
+                stale = is_stale(error) and session.loop.time() < deadline
                 if not (stale or (fresh and near)) or error.partial:
                     raise
                 if fresh:
@@ -140,8 +138,7 @@ class Runner(Relaying):
                 elif not isinstance(error, StaleMap) and not await self._taken_back(prepared.plan, before):
                     raise
                 if not near:
-                    await self._renew(error, prepared)
-                    left -= 1
+                    await self._renew(error, prepared, deadline)
                 session.near = False
             except ConnectionLost as lost:  # of a server that surely did nothing that lasts
                 if not (fresh and lost.watched) or lost.partial or session.loop.time() > deadline:
@@ -197,7 +194,7 @@ class Runner(Relaying):
                 async with asyncio.timeout(WAIT_IN_TRANSACTION_S):
                     await gateway.settled()
 
-    async def _renew(self, error: PgherdError, prepared: Prepared) -> None:
+    async def _renew(self, error: PgherdError, prepared: Prepared, deadline: float) -> None:
         """The map after a sign that the statement's was old; if it was not, the error was the user's own.
 
         Where nothing else can be the cause, the change is still on its way to the group that tells the map: wait for it.
@@ -205,7 +202,8 @@ class Runner(Relaying):
         session = self.session
         keeper, loop = session.gateway.keeper, session.loop
         planned = prepared.plans.epoch
-        deadline = loop.time() + RENEW_S
+        if isinstance(error, StaleMap):  # it is pgherd's own map that lacks something, not a server's that is ahead
+            deadline = min(deadline, loop.time() + RENEW_S)
         while keeper.map.epoch == planned and not await keeper.check():
             if not surely_stale(error) or loop.time() > deadline:
                 if isinstance(error, StaleMap):
