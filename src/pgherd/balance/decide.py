@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from pgherd.balance import sentence
-from pgherd.balance.decision import Decision, Move, Nothing
+from pgherd.balance.decision import Decision, Move, Nothing, left_alone
 from pgherd.balance.evening import even
 from pgherd.balance.memory import Memory, Round, Subject, subject
 from pgherd.balance.merging import Pair, merge_of, move_to_merge, pairings
@@ -121,20 +121,13 @@ def _limit(work: Work, shard: ShardPicture, seen: int, counts: dict[KeyspaceId, 
 
 def _full(shard: ShardPicture, most: int) -> Nothing:
     text = f"waits until fewer than {most} workflows run"
-    return Nothing(code="busy", reason=text, keyspace=shard.keyspace, shard=shard.id, group=shard.group)
+    return left_alone(shard, "busy", text)
 
 
 def _seen(shard: ShardPicture, seen: int, needed: int) -> Nothing:
     text = f"above its limits for {seen} of {needed} pictures: {sentence.size(shard.bytes)}, {sentence.load(shard.load)}"
     figures = {"seen": seen, "needed": needed, "bytes": shard.bytes, "load": round(shard.load, 4)}
-    return Nothing(
-        code="sustain",
-        reason=text,
-        keyspace=shard.keyspace,
-        shard=shard.id,
-        group=shard.group,
-        figures=figures,
-    )
+    return left_alone(shard, "sustain", text, figures)
 
 
 # ---- merges ------------------------------------------------------------------------------------------

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pgherd.catalog.model import GroupId, Key, KeyspaceId, ShardId
+
+if TYPE_CHECKING:
+    from pgherd.balance.picture import ShardPicture
 
 SplitCode = Literal["too_large", "too_hot", "grows", "to_balance"]
 MoveCode = Literal["overloaded", "underused", "drain", "to_merge"]
@@ -32,51 +35,47 @@ Figures = Mapping[str, Any]  # what can be written as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class ShardAction:
+    """What every action tells: the shard, its keyspace, and the group where it is."""
+
+    keyspace: KeyspaceId
+    shard: ShardId
+    group: GroupId
+    reason: str
+    figures: Figures = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split(ShardAction):
     """Cut `shard` in two: at the key `at` (range: the right part begins there), or by doubling its modulus (hash: `at` is None).
 
     The left part (hash: the old remainder) stays in `group`; the right part, about `right_share` of the load and the bytes,
     goes to `to_group`, which is mostly the same. It costs no more elsewhere: both parts are copied anyway.
     """
 
-    keyspace: KeyspaceId
-    shard: ShardId
-    group: GroupId
     to_group: GroupId
     at: Key | None
     right_share: float
     code: SplitCode
-    reason: str
-    figures: Figures = field(default_factory=dict[str, Any])
     kind: Literal["split"] = "split"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(ShardAction):
     """Move `shard` from `group` to `to_group`; `bytes` travel."""
 
-    keyspace: KeyspaceId
-    shard: ShardId
-    group: GroupId
     to_group: GroupId
     bytes: int
     code: MoveCode
-    reason: str
-    figures: Figures = field(default_factory=dict[str, Any])
     kind: Literal["move"] = "move"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
+class Merge(ShardAction):
     """Join two shards of one group: neighbours (`shard` holds the lower keys), or the halves of a modulus (`shard` the lower remainder)."""
 
-    keyspace: KeyspaceId
-    shard: ShardId
     right: ShardId
-    group: GroupId
     code: MergeCode
-    reason: str
-    figures: Figures = field(default_factory=dict[str, Any])
     kind: Literal["merge"] = "merge"
 
 
@@ -91,6 +90,20 @@ class Nothing:
     group: GroupId | None = None
     figures: Figures = field(default_factory=dict[str, Any])
     kind: Literal["nothing"] = "nothing"
+
+
+def left_alone(
+    shard: ShardPicture, code: NothingCode, reason: str, figures: Figures | None = None
+) -> Nothing:
+    """Why a shard is left as it is."""
+    return Nothing(
+        code=code,
+        reason=reason,
+        keyspace=shard.keyspace,
+        shard=shard.id,
+        group=shard.group,
+        figures=figures or {},
+    )
 
 
 Action = Split | Move | Merge

@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Literal
 
 from pgherd.balance import sentence
-from pgherd.balance.decision import Nothing, NothingCode
+from pgherd.balance.decision import Nothing, NothingCode, left_alone
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.catalog.model import GroupId, KeyspaceId, ShardId
 
@@ -64,6 +64,4 @@ def _nothing(shard: ShardPicture, code: NothingCode, reason: str, wait_s: int | 
     figures = {"bytes": shard.bytes, "load": round(shard.load, 4)}
     if wait_s is not None:
         figures["wait_s"] = wait_s
-    return Nothing(
-        code=code, reason=reason, keyspace=shard.keyspace, shard=shard.id, group=shard.group, figures=figures
-    )
+    return left_alone(shard, code, reason, figures)

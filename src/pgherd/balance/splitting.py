@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pgherd.balance import sentence
-from pgherd.balance.decision import Nothing, NothingCode, Split, SplitCode
+from pgherd.balance.decision import Nothing, Split, SplitCode, left_alone
 from pgherd.balance.picture import KeySample, KeyspacePicture, Picture, ShardPicture
 from pgherd.balance.points import Cut, cut_hash, cut_range, end_point, mixed
 from pgherd.catalog.model import Key
@@ -75,10 +75,10 @@ def _split_range(
     least = picture.rules.sample_min
     use_load, use_rows = len(load.keys) >= least, len(rows.keys) >= 2
     if factor == 1.0 and not use_load:
-        return _nothing(shard, "thin_sample", _thin(len(load.keys), least), figures)
+        return left_alone(shard, "thin_sample", _thin(len(load.keys), least), figures)
     if not use_load and not use_rows:
         text = "no sample of its keys is known yet, so no point to split at"
-        return _nothing(shard, "no_sample", f"{_above(keyspace, shard, code)}, but {text}", figures)
+        return left_alone(shard, "no_sample", f"{_above(keyspace, shard, code)}, but {text}", figures)
     factor = 1.0 if not use_rows else factor if use_load else 0.0
     cut = cut_range(shard, mixed(((load, factor), (rows, 1.0 - factor)), shard))
     figures |= _cut_figures(keyspace, cut)
@@ -97,7 +97,7 @@ def _split_hash(
     keyspace = picture.keyspaces[shard.keyspace]
     sample, right = picture.load_samples.get(shard.id, _EMPTY), 0.5
     if by_load and len(sample.keys) < picture.rules.sample_min:
-        return _nothing(shard, "thin_sample", _thin(len(sample.keys), picture.rules.sample_min), figures)
+        return left_alone(shard, "thin_sample", _thin(len(sample.keys), picture.rules.sample_min), figures)
     if by_load:
         cut = cut_hash(shard, keyspace.key_types, sample)
         figures |= _cut_figures(keyspace, cut)
@@ -112,7 +112,7 @@ def _split_hash(
 def _at_end(keyspace: KeyspacePicture, shard: ShardPicture, figures: dict[str, Any]) -> Split | Nothing:
     at = end_point(shard, keyspace.key_types)
     if at is None:
-        return _nothing(shard, "no_point", "keys only grow, but none of them was seen lately", figures)
+        return left_alone(shard, "no_point", "keys only grow, but none of them was seen lately", figures)
     shown = sentence.key(keyspace.key_types, at)
     figures |= {"at": shown, "appended": round(shard.appended, 3)}
     reason = (
@@ -127,7 +127,7 @@ def _hot_end(shard: ShardPicture, figures: dict[str, Any], at_end: float) -> Not
         f"keys only grow, and {sentence.percent(at_end)} of the statements write at the end: "
         "a split would move that load, not divide it; a hash keyspace divides it"
     )
-    return _nothing(shard, "hot_end", text, figures | {"at_end": round(at_end, 3)})
+    return left_alone(shard, "hot_end", text, figures | {"at_end": round(at_end, 3)})
 
 
 def _helpless(
@@ -135,7 +135,7 @@ def _helpless(
 ) -> Nothing:
     if cut.hottest is None or (cut.at is not None and cut.hottest_share < 0.5):
         text = f"the best point leaves {sentence.percent(cut.side)} of the {of} on one side: a split does not help"
-        return _nothing(shard, "no_point", text, figures)
+        return left_alone(shard, "no_point", text, figures)
     way_out = (
         "use a composite key, so that it can be divided by the next column"
         if len(keyspace.key_types) == 1
@@ -143,7 +143,7 @@ def _helpless(
     )
     shown = sentence.key(keyspace.key_types, cut.hottest)
     text = f"one key, {shown}, takes {sentence.percent(cut.hottest_share)} of the {of}: a split cannot help; {way_out}"
-    return _nothing(shard, "hot_key", text, figures)
+    return left_alone(shard, "hot_key", text, figures)
 
 
 def _thin(count: int, least: int) -> str:
@@ -165,9 +165,3 @@ def _split(
         keyspace=shard.keyspace, shard=shard.id, group=shard.group, to_group=shard.group, at=at, right_share=round(right, 4),
         code=code, reason=reason, figures=figures,
     )  # fmt: skip
-
-
-def _nothing(shard: ShardPicture, code: NothingCode, reason: str, figures: dict[str, Any]) -> Nothing:
-    return Nothing(
-        code=code, reason=reason, keyspace=shard.keyspace, shard=shard.id, group=shard.group, figures=figures
-    )

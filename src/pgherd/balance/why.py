@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pgherd.balance import sentence
 from pgherd.balance.decide import decide
-from pgherd.balance.decision import Decision, Merge, Nothing
+from pgherd.balance.decision import Decision, Merge, Nothing, left_alone
 from pgherd.balance.memory import Memory
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.standing import standings
@@ -38,11 +38,4 @@ def within_limits(picture: Picture, shard: ShardPicture) -> Nothing:
         "bytes": shard.bytes, "size_max": settings.size_max, "load": round(shard.load, 4), "load_max": settings.load_max,
         "group_load": round(stands.load, 4), "group_bytes": round(stands.bytes, 4),
     }  # fmt: skip
-    return Nothing(
-        code="within_limits",
-        reason=text,
-        keyspace=shard.keyspace,
-        shard=shard.id,
-        group=shard.group,
-        figures=figures,
-    )
+    return left_alone(shard, "within_limits", text, figures)

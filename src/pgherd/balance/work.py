@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pgherd.balance import sentence
-from pgherd.balance.decision import Action, Merge, Nothing, Split
+from pgherd.balance.decision import Action, Merge, Nothing, Split, left_alone
 from pgherd.balance.memory import Memory, Subject
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.splitting import split
@@ -120,4 +120,4 @@ def too_many(picture: Picture, shard: ShardPicture, counts: dict[KeyspaceId, int
     if counts[shard.keyspace] < most:
         return None
     text = f"the keyspace has {counts[shard.keyspace]} shards, and shards_max is {most}"
-    return Nothing(code="shards_max", reason=text, keyspace=shard.keyspace, shard=shard.id, group=shard.group)
+    return left_alone(shard, "shards_max", text)
