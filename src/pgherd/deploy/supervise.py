@@ -256,9 +256,13 @@ class Supervisor:
 
     def _stop_announcing(self) -> None:
         announcer, self._announcer = self._announcer, None
-        if announcer is not None:
-            announcer.terminate()
+        if announcer is None:
+            return
+        announcer.terminate()
+        try:
             announcer.wait(ORPHANS_S)
+        except subprocess.TimeoutExpired:  # whatever holds it up must not end the node
+            announcer.kill()
 
     def _reload(self) -> None:
         """Take up changed settings and renewed certificates, here, in Patroni and in PostgreSQL."""
