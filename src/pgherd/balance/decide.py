@@ -18,8 +18,8 @@ from pgherd.balance.obstacles import Movable, held_back
 from pgherd.balance.picture import Picture, ShardPicture
 from pgherd.balance.spread import Spread, drain_move
 from pgherd.balance.standing import Standing
-from pgherd.balance.work import Work, hopeless, no_room, shard_counts, too_many, try_split
-from pgherd.catalog.model import KeyspaceId, ShardId
+from pgherd.balance.work import Work, hopeless, no_room, too_many, try_split
+from pgherd.catalog.model import ShardId
 
 TO_MERGE_MAX: Final = 4  # moves of one round that only bring neighbours together
 
@@ -98,17 +98,16 @@ def _limits(work: Work) -> dict[ShardId, int]:
             excess.append((max(shard.bytes / size_max, shard.load / load_max), shard))
     excess.sort(key=lambda item: (-item[0], item[1].id))
     over: dict[ShardId, int] = {}
-    counts = shard_counts(picture, {shard.keyspace for _, shard in excess})
     for _, shard in excess:
         seen = over[shard.id] = work.memory.over.get(shard.id, 0) + 1
         if shard.id not in work.held and not hopeless(work, shard):
-            _limit(work, shard, seen, counts)
+            _limit(work, shard, seen)
     return over
 
 
-def _limit(work: Work, shard: ShardPicture, seen: int, counts: dict[KeyspaceId, int]) -> None:
+def _limit(work: Work, shard: ShardPicture, seen: int) -> None:
     picture = work.picture
-    why_not = held_back(picture, shard, "split", work.blocked) or too_many(picture, shard, counts)
+    why_not = held_back(picture, shard, "split", work.blocked) or too_many(work, shard)
     if why_not is None and seen < picture.rules.sustain_rounds:
         why_not = _seen(shard, seen, picture.rules.sustain_rounds)
     if why_not is None and work.left <= 0:
@@ -116,7 +115,7 @@ def _limit(work: Work, shard: ShardPicture, seen: int, counts: dict[KeyspaceId, 
     if why_not is not None:
         work.nothings.append(why_not)
         return
-    try_split(work, shard, "", counts)
+    try_split(work, shard, "")
 
 
 def _full(shard: ShardPicture, most: int) -> Nothing:

@@ -16,7 +16,7 @@ from pgherd.balance.obstacles import held_back
 from pgherd.balance.picture import ShardPicture
 from pgherd.balance.spread import Choice, Spread, move_of
 from pgherd.balance.standing import Standing
-from pgherd.balance.work import Work, hopeless, no_room, shard_counts, too_many, try_split
+from pgherd.balance.work import Work, hopeless, no_room, too_many, try_split
 from pgherd.catalog.model import GroupId
 
 BIG_PART: Final = 0.5  # of a group's fair part: a shard that is cut before others are moved out of its way
@@ -128,12 +128,9 @@ def _split_largest(work: Work, source: Standing, least: float) -> Step:
         return "stuck"
     if hopeless(work, largest):
         return "stuck"
-    counts = shard_counts(work.picture, {largest.keyspace})
-    why_not = held_back(work.picture, largest, "split", work.blocked) or too_many(
-        work.picture, largest, counts
-    )
+    why_not = held_back(work.picture, largest, "split", work.blocked) or too_many(work, largest)
     if why_not is None:
-        why_not = try_split(work, largest, what, counts)
+        why_not = try_split(work, largest, what)
         if isinstance(why_not, Split):
             return "begun"
     else:

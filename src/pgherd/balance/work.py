@@ -32,6 +32,7 @@ class Work:
     passed_over: dict[Subject, str] = field(
         default_factory=dict[Subject, str]
     )  # told before, and surely still so
+    counts: dict[KeyspaceId, int] = field(default_factory=dict[KeyspaceId, int])  # see `shards_of`
 
     @property
     def blocked(self) -> set[GroupId]:
@@ -54,18 +55,19 @@ def hopeless(work: Work, shard: ShardPicture) -> bool:
     return True
 
 
-def shard_counts(picture: Picture, wanted: set[KeyspaceId]) -> dict[KeyspaceId, int]:
-    counts = dict.fromkeys(wanted, 0)
-    if wanted:
-        for shard in picture.shards:
-            if shard.keyspace in counts:
-                counts[shard.keyspace] += 1
-    return counts
+def shards_of(work: Work, keyspace: KeyspaceId) -> int:
+    """How many shards a keyspace has when all splits are done that run, or begin in this round."""
+    if not work.counts:
+        running = [one for one in work.picture.running if one.kind == "split" and one.groups]
+        split_now = frozenset(shard for one in running for shard in one.shards)
+        for shard in work.picture.shards:
+            more = 2 if shard.id in split_now else 1
+            work.counts[shard.keyspace] = work.counts.get(shard.keyspace, 0) + more
+    begun = sum(isinstance(one, Split) and one.keyspace == keyspace for one in work.actions)
+    return work.counts.get(keyspace, 0) + begun
 
 
-def try_split(
-    work: Work, shard: ShardPicture, balance: str, counts: dict[KeyspaceId, int]
-) -> Split | Nothing:
+def try_split(work: Work, shard: ShardPicture, balance: str) -> Split | Nothing:
     verdict = split(work.picture, shard, balance=balance)
     source = work.spread.standings[shard.group]
     if isinstance(verdict, Split) and not source.fits(shard.bytes):
@@ -77,7 +79,6 @@ def try_split(
     elif work.left > 0:
         verdict = _placed(work, shard, verdict)
         work.act(verdict)
-        counts[shard.keyspace] += 1
     return verdict
 
 
@@ -115,9 +116,9 @@ def no_room(shard: ShardPicture, target: Standing, size: int) -> Nothing:
     )  # fmt: skip
 
 
-def too_many(picture: Picture, shard: ShardPicture, counts: dict[KeyspaceId, int]) -> Nothing | None:
-    most = picture.keyspaces[shard.keyspace].settings.shards_max
-    if counts[shard.keyspace] < most:
+def too_many(work: Work, shard: ShardPicture) -> Nothing | None:
+    most, count = work.picture.keyspaces[shard.keyspace].settings.shards_max, shards_of(work, shard.keyspace)
+    if count < most:
         return None
-    text = f"the keyspace has {counts[shard.keyspace]} shards, and shards_max is {most}"
+    text = f"the keyspace has {count} shards, and shards_max is {most}"
     return left_alone(shard, "shards_max", text)
