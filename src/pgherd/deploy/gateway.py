@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pgherd.deploy import processes
+from pgherd.deploy import private, processes
 from pgherd.errors import DeployError
 
 READY_S = 30.0
@@ -51,7 +51,8 @@ class GatewayProcess:
         if self.pid() is not None:
             return
         self._ready_file.unlink(missing_ok=True)
-        self._write_config({**settings, "ready_file": str(self._ready_file)})
+        told = {**settings, "ready_file": str(self._ready_file)}
+        private.write(self.config, json.dumps(told, indent=2) + "\n")
         before = processes.put_aside(self.log)
         words = [sys.executable, "-m", "pgherd.gateway", "--config", self.config]
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -59,11 +60,6 @@ class GatewayProcess:
         processes.write_pid(self._pid_file, process.pid)
         self._wait_ready(process, before)
         process.returncode = 0  # it lives on; Popen shall not warn about it
-
-    def _write_config(self, settings: Mapping[str, Any]) -> None:
-        self.config.unlink(missing_ok=True)
-        self.config.touch(mode=0o600)  # it may hold a password
-        self.config.write_text(json.dumps(settings, indent=2) + "\n")
 
     def _wait_ready(self, process: subprocess.Popen[bytes], before: int) -> None:
         deadline = time.monotonic() + READY_S

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pgherd.catalog.model import GroupId, Node
-from pgherd.deploy import binaries, identity, ports, state, wish
+from pgherd.deploy import binaries, identity, ports, private, state, wish
 from pgherd.deploy.gateway import GatewayProcess
 from pgherd.deploy.identity import Identity
 from pgherd.deploy.replicated import Replicated
@@ -230,7 +229,7 @@ class LocalCluster:
             current = wish.new_state(self.directory, asked)
             ports.require_free(current.gateway.port, "the gateway", current.gateway.host)
             if current.auth == "scram":
-                self._make_password()
+                private.password(self.directory / "admin_password")
             state.save(self.directory, current)
             return current
         moved = wish.changed(current, asked)
@@ -254,11 +253,6 @@ class LocalCluster:
             shutil.rmtree(server.directory, ignore_errors=True)
         for name in ("admin_password", "replication_password", "rest_password"):
             (self.directory / name).unlink(missing_ok=True)
-
-    def _make_password(self) -> None:
-        path = self.directory / "admin_password"
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24) + "\n")
 
     def _start_servers(self, current: State) -> bool:
         """Start the servers or nodes that do not run; False if all did."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from pgherd.deploy import node_config, processes
+from pgherd.deploy import node_config, private, processes
 from pgherd.deploy.node_config import NodeConfig
 from pgherd.deploy.supervise import STOP_S, NodeFiles, bury_orphans, stop_postgres
 
@@ -55,9 +55,7 @@ class NodeProcess:
         self.config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         text, path = node_config.dump(self.config), self.files.settings
         if not path.exists() or path.read_text() != text:
-            path.unlink(missing_ok=True)
-            path.touch(mode=0o600)  # it holds passwords
-            path.write_text(text)
+            private.write(path, text)
 
     def stop(self) -> None:
         """Stop all of it in order, and wait: nothing is lost. It may be stopped already, or in parts."""

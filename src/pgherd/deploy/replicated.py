@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgherd.catalog.model import GroupId, Node
-from pgherd.deploy import patroni_api, ports
+from pgherd.deploy import patroni_api, ports, private
 from pgherd.deploy.etcd import EtcdProcess, find
 from pgherd.deploy.node import NodeProcess
 from pgherd.deploy.node_config import NodeConfig
@@ -83,11 +82,7 @@ class Replicated:
     def _secret(self, name: str) -> str | None:
         if self.current.auth == "trust":
             return None
-        path = self.directory / name
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_urlsafe(24) + "\n")
-        return path.read_text().strip()
+        return private.password(self.directory / name)
 
     def map_nodes(self) -> list[Node]:
         """All nodes as the catalog registers them; not those of a group that is being added."""
