@@ -63,11 +63,11 @@ async def _find_primary(places: Places, group: GroupId) -> None:
 
 async def _room(run: Run, group: GroupId) -> None:
     """Whether the log that slots hold back, and the room on the disk, are still within their bounds."""
+    free, total = await disk(run, group)
     for direction in (run.workflow.forward, run.workflow.back):
         for route in direction.routes:
             if route.source == group:
-                await _slot(run, group, direction.slot(route, run.places.cluster_id))
-    free, total = await disk(run, group)
+                await _slot(run, group, direction.slot(route, run.places.cluster_id), free)
     if free is not None and free < total * run.workflow.limits.free_part:
         raise TooHeavy(
             f"group {group} has only {free >> 20} MiB left on its disk",
@@ -92,7 +92,7 @@ async def load_of(run: Run, group: GroupId) -> pace.Load | None:
     return None
 
 
-async def _slot(run: Run, group: GroupId, slot: str) -> None:
+async def _slot(run: Run, group: GroupId, slot: str, free: int | None) -> None:
     rows = await run.places.ask(
         group,
         "SELECT pg_current_wal_lsn() - restart_lsn, wal_status FROM pg_replication_slots"
@@ -101,7 +101,6 @@ async def _slot(run: Run, group: GroupId, slot: str) -> None:
     if not rows:
         return
     status, held_bytes = rows[0][1], int(float(rows[0][0] or 0))
-    free, _ = await disk(run, group)
     limit = pace.held_max(run.workflow.limits.retained_bytes, held_bytes, free)
     if status == "lost" or held_bytes > limit:
         raise TooHeavy(
