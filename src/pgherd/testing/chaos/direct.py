@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from pgherd.testing.chaos.faces import Face, Session
+from pgherd.testing.chaos.faces import LOST, Face, Session
 from pgherd.testing.chaos.world import World
 from pgherd.testing.network import Host
 
@@ -47,7 +47,7 @@ class Direct:
         while not stop.is_set():
             try:
                 connection = await self.world.direct(host)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (*LOST, asyncpg.PostgresError, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
                 continue
             said: list[str] = []
@@ -55,7 +55,7 @@ class Direct:
             try:
                 while not stop.is_set():
                     await self._one(group, host, connection, said)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (*LOST, asyncpg.PostgresError, TimeoutError):
                 self.counts["ends"] += 1
                 await asyncio.sleep(PAUSE_S)
             finally:

@@ -137,7 +137,7 @@ async def run(
 ) -> Report:
     """The workloads during `rounds` rounds of faults drawn from `seed` (or of the given `faults`), then the checks.
 
-    More rounds follow, up to ten times as many, until `enough`.
+    More rounds follow, up to fifty times as many, until `enough`.
     """
     report = Report(seed)
     async with faces[0].session() as session:
@@ -170,7 +170,7 @@ async def _revive(world: World, stop: asyncio.Event) -> None:
 
 
 def _drawn(seed: int, rounds: int, world: World, enough: Callable[[], bool]) -> Iterator[tuple[Fault, ...]]:
-    for number in range(rounds * 10):
+    for number in range(rounds * 50):
         if number >= rounds and enough():
             return
         yield draw(seed * 100 + number, world.layout.groups)
