@@ -382,7 +382,7 @@ async def _failed(run: Run, error: BaseException) -> None:
     pause_s = run.patience.pause_s(run.place, error)
     passing = isinstance(error, Changed) or run.patience.has(error)
     try:
-        if not passing and await undo.stayed(run, error, _WAYS):
+        if not passing and await undo.given_up(run, error):
             return
         if passing or run.workflow.going != "forward" or run.workflow.state == "kept":
             await run.note(**records.told(error))

@@ -103,12 +103,11 @@ def _order(run: Run) -> Order:
     return replace(known, by=before["by"], key=tuple(before["key"]))
 
 
-def _adopted(run: Run) -> bool:
-    return run.workflow.step in WAY[1:]
-
-
 async def go_back(run: Run, ways: Ways) -> None:
     """The steps of `distribute`, from wherever it was. Raises NotUndone, or what they raise."""
+    if "given_up" in run.workflow.memory:
+        await _stay(run, ways)
+        return
     order = _order(run)
     done = WAY.index(run.workflow.step) + 1 if run.workflow.step in WAY else 0
     while done < len(WAY):
@@ -161,12 +160,40 @@ async def _wanted(run: Run) -> tuple[Piece, ...]:
     return tuple(piece if piece.group in cluster.groups else replace(piece, group=HOME) for piece in pieces)
 
 
-async def stayed(run: Run, error: BaseException, ways: Ways) -> bool:
-    """After an error on the way back: if the table is still a single one and the error would come again, it stays so, and is told why."""
-    if run.workflow.kind != "undistribute" or run.workflow.going != "undo" or _adopted(run):
+async def given_up(run: Run, error: BaseException) -> bool:
+    """After an error on the way back that would come again: the table shall be, or stay, a single one."""
+    if (
+        run.workflow.kind != "undistribute"
+        or run.workflow.going != "undo"
+        or "given_up" in run.workflow.memory
+    ):
         return False
-    await ways.tidy(run, _order(run))
-    await withdraw(run)
-    told = {**records.told(error), "step": "release", "phase": "it can be distributed again as it was"}
-    await run.note(going="forward", wanted="run", progress={}, **told)
+    adopted = run.workflow.step in WAY[1:]
+    await run.remember(given_up={"told": records.told(error), "adopted": adopted})
     return True
+
+
+async def _stay(run: Run, ways: Ways) -> None:
+    """Single again, with the reason why it could not be undone; it may be tried again."""
+    order = _order(run)
+    memory = {name: value for name, value in run.workflow.memory.items() if name != "given_up"}
+    given = run.workflow.memory["given_up"]
+    if given["adopted"]:
+        cluster = await run.places.refresh()
+        table = cluster.tables.get((order.schema, order.name))
+        if table is not None and table.kind == "distributed":
+            await ways.steps["gather"](run, order)
+            await ways.steps["release"](run, order)
+        memory = {**memory, "before": {**memory["before"], "oid": await _oid(run, order)}}
+    await ways.tidy(run, order)
+    await withdraw(run)
+    phase = "it can be distributed again as it was"
+    await run.note(
+        going="forward",
+        wanted="run",
+        step="release",
+        phase=phase,
+        progress={},
+        memory=memory,
+        **given["told"],
+    )
