@@ -42,6 +42,15 @@ def simulate(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A keyspace's setting, such as size_max=2GB."),
     ] = None,
+    every: Annotated[
+        float,
+        typer.Option(
+            "--round",
+            min=1.0,
+            metavar="SECONDS",
+            help="How often it looks while changes are under way; else every 10 minutes.",
+        ),
+    ] = 60.0,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it into an SVG file.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -52,7 +61,7 @@ def simulate(
     from pgherd.balance.memory import Memory, Round
     from pgherd.balance.picture import Picture
     from pgherd.simulate import charts
-    from pgherd.simulate.run import run
+    from pgherd.simulate.run import Pace, run
     from pgherd.simulate.world import World
 
     made = _workload(workload, recording, shards, days, load * groups, Random(f"{seed} workload"))
@@ -66,7 +75,10 @@ def simulate(
         return answer
 
     with steps() as report:
-        done = run(world, days=days, decider=timed, progress=lambda part: report(f"simulated {part:.0%}"))
+        pace = Pace(round_s=max(600.0, every), busy_s=every)
+        done = run(
+            world, days=days, pace=pace, decider=timed, progress=lambda part: report(f"simulated {part:.0%}")
+        )
     if plot is not None:
         title = f"{groups} groups, {shards} shards, {workload}, {days:g} days, seed {seed}"
         plot.write_text(charts.svg(done, title), encoding="utf-8")
