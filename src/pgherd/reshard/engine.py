@@ -87,6 +87,9 @@ class Engine:
         ) as error:  # a group that fails over while all is taken back
             log.info("workflow %s: %s: %s", workflow.id, type(error).__name__, error)
             await asyncio.sleep(patience.pause_s(run.place, error))
+        except Exception as error:  # a fault of ours: it must neither be lost nor be tried without a pause
+            log.exception("workflow %s", workflow.id)
+            await asyncio.sleep(patience.pause_s(run.place, error))
 
     async def _advance_once(self, run: Run) -> None:
         workflow = run.workflow

@@ -58,7 +58,7 @@ async def watch_primaries(places: Places) -> None:
 
 async def _find_primary(places: Places, group: GroupId) -> None:
     with contextlib.suppress(PgherdError, OSError, TimeoutError):  # a failover: the next round sees who leads
-        places.give_back(await places.open(group))
+        await places.find_primary(group)
 
 
 async def _room(run: Run, group: GroupId) -> None:

@@ -16,6 +16,7 @@ from pgherd.engine.link import Row
 from pgherd.errors import GroupDown, PgherdError
 
 CONNECT_S = 5.0
+ANSWER_S = 2.0
 SILENT_S = 15.0
 IDLE_MAX = 4
 
@@ -121,6 +122,16 @@ class Places:
             for link in [link for link in self._open if link.group == group and link.node.id != node.id]:
                 link.abort()
         self.last[group] = node
+
+    async def find_primary(self, group: GroupId) -> None:
+        """Ask who leads: the one that led last, and if it does not say so at once, all. Raises GroupDown."""
+        try:
+            async with asyncio.timeout(ANSWER_S), self.link(group) as link:
+                if await self._leads(link, group):
+                    return
+        except (PgherdError, OSError, TimeoutError):
+            pass
+        self.give_back(await self.open(group))
 
     def standbys(self, group: GroupId) -> tuple[Node, ...]:
         """The group's other nodes, as far as the primary is known."""
