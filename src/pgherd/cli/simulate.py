@@ -13,8 +13,11 @@ from pgherd.cli.place import JsonOption
 from pgherd.errors import BadSetting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
+    from pgherd.balance.memory import Memory, Round
+    from pgherd.balance.picture import Picture
     from pgherd.balance.settings import KeyspaceSettings
     from pgherd.simulate.workloads import Workload
 
@@ -57,9 +60,6 @@ def simulate(
     """Simulate splits, moves and merges by the very code that decides in a cluster; show balance and bytes moved over time."""
     from random import Random  # here: the other commands start faster without all this
 
-    from pgherd.balance.decide import decide
-    from pgherd.balance.memory import Memory, Round
-    from pgherd.balance.picture import Picture
     from pgherd.simulate import charts
     from pgherd.simulate.run import Pace, run
     from pgherd.simulate.world import World
@@ -67,17 +67,13 @@ def simulate(
     made = _workload(workload, recording, shards, days, load * groups, Random(f"{seed} workload"))
     world = World(made, groups=groups, shards=shards, seed=seed, settings=_settings(settings or []))
     spent: list[float] = []
-
-    def timed(picture: Picture, memory: Memory) -> Round:
-        started = time.process_time()
-        answer = decide(picture, memory)
-        spent.append(time.process_time() - started)
-        return answer
-
     with steps() as report:
-        pace = Pace(round_s=max(600.0, every), busy_s=every)
         done = run(
-            world, days=days, pace=pace, decider=timed, progress=lambda part: report(f"simulated {part:.0%}")
+            world,
+            days=days,
+            pace=Pace(round_s=max(600.0, every), busy_s=every),
+            decider=_timed(spent),
+            progress=lambda part: report(f"simulated {part:.0%}"),
         )
     if plot is not None:
         title = f"{groups} groups, {shards} shards, {workload}, {days:g} days, seed {seed}"
@@ -87,11 +83,26 @@ def simulate(
     else:
         for line in charts.lines(done):
             output.print(line, highlight=False, markup=False)
-    spent.sort()
-    middle, most = spent[len(spent) // 2] * 1000, spent[-1] * 1000
-    errors.print(
-        f"a round of decisions took {middle:.0f} ms of CPU (median), {most:.0f} at most", highlight=False
-    )
+    errors.print(_told(spent), highlight=False)
+
+
+def _timed(spent: list[float]) -> Callable[[Picture, Memory], Round]:
+    """The decisions; what each round takes of CPU time is added to `spent`, in seconds."""
+    from pgherd.balance.decide import decide
+
+    def timed(picture: Picture, memory: Memory) -> Round:
+        started = time.process_time()
+        answer = decide(picture, memory)
+        spent.append(time.process_time() - started)
+        return answer
+
+    return timed
+
+
+def _told(spent: list[float]) -> str:
+    """What the rounds took, for people."""
+    middle, most = sorted(spent)[len(spent) // 2] * 1000, max(spent) * 1000
+    return f"a round of decisions took {middle:.0f} ms of CPU (median), {most:.0f} at most"
 
 
 def _workload(

@@ -202,7 +202,7 @@ class Runner(Relaying):
         session = self.session
         keeper, loop = session.gateway.keeper, session.loop
         planned = prepared.plans.epoch
-        if isinstance(error, StaleMap):  # it is pgherd's own map that lacks something, not a server's that is ahead
+        if isinstance(error, StaleMap):  # our own map lacks something, no server's is ahead
             deadline = min(deadline, loop.time() + RENEW_S)
         while keeper.map.epoch == planned and not await keeper.check():
             if not surely_stale(error) or loop.time() > deadline:
