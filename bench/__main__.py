@@ -31,6 +31,7 @@ ITEMS = (
     "replicas",
     "far",
     "resharding",
+    "balance",
     "failover",
 )
 RESULTS = Path(__file__).parent / "results"

@@ -20,6 +20,7 @@ PLACE = "grouped"
 WRITERS = 8  # half of them through the gateway, half through the client
 SHARE = 0.5  # of what they can do at most
 BEFORE_S = 5.0
+PAUSE_MS = 100.0  # no writer should see a longer one
 NOTE = "8 writers at half of what they can do, half of them through the gateway; a longest pause is the longest that any statement of theirs took"
 _UPDATE = "UPDATE folk SET n = n + 1 WHERE name = $1 AND id = $2"
 _NAMES = (
@@ -104,6 +105,7 @@ async def _fill(place: Place, rows: int) -> None:
     await connection.execute(
         "CREATE TABLE folk (name text, id bigint, n int NOT NULL, note text, PRIMARY KEY (name, id)) PARTITION BY RANGE (name, id)"
     )
+    await connection.execute("ALTER TABLE folk SET (pgherd.autosplit = off)")  # nobody else shall split it
     await connection.execute(
         f"INSERT INTO folk SELECT ({names})[1 + g % {len(_NAMES)}], g, 0, repeat(md5(g::text), 3) FROM generate_series(1, {rows}) g"
     )
@@ -123,12 +125,13 @@ async def _half(writers: Writers) -> float:
 
 async def _measured(place: Place, writers: Writers, name: str) -> list[Figure]:
     caller = await asyncpg.connect(place.dsn)
-    sql = "CALL pgherd.split('folk')"
+    sql, shard = "CALL pgherd.split('folk')", None
     if name == "move":
         shard, group = await caller.fetchrow(
             "SELECT s.id, s.group_id FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace) WHERE t.name = 'folk' ORDER BY s.range_start NULLS FIRST LIMIT 1"
         )
         sql = f"CALL pgherd.move({shard}, {1 - group})"
+    bytes_ = await _bytes(place, caller, shard)
     writers.took, writers.failed = [], 0
     job = asyncio.create_task(writers.run())
     await asyncio.sleep(BEFORE_S)
@@ -147,21 +150,40 @@ async def _measured(place: Place, writers: Writers, name: str) -> list[Figure]:
             f"CALL pgherd.confirm({row[0]})"
         )  # the old copy may go: the next change begins on quiet ground
     await caller.close()
-    return _figures(writers, name, begun, ended)
+    return _figures(writers, name, begun, ended, bytes_)
 
 
-def _figures(writers: Writers, name: str, begun: float, ended: float) -> list[Figure]:
+async def _bytes(place: Place, caller: asyncpg.Connection, shard: int | None) -> int:
+    """What a shard takes with its indexes; None: all shards of the table together."""
+    rows = await caller.fetch(
+        "SELECT s.id FROM pgherd.shards s JOIN pgherd.tables t USING (keyspace) WHERE t.name = 'folk'"
+    )
+    wanted = [row[0] for row in rows] if shard is None else [shard]
+    found = 0
+    for node in place.nodes:
+        link = await asyncpg.connect(node)
+        found += int(
+            await link.fetchval(
+                "SELECT coalesce(sum(bytes), 0) FROM pgherd.shard_sizes() WHERE shard = ANY ($1)", wanted
+            )
+        )
+        await link.close()
+    return found
+
+
+def _figures(writers: Writers, name: str, begun: float, ended: float, bytes_: int) -> list[Figure]:
     before = writers.between(begun - BEFORE_S, begun)
     during = writers.between(begun, ended + 0.5)
     seconds = ended - begun
     rates = {"during": len(during) / (seconds + 0.5), "before": len(before) / BEFORE_S}
-    pauses = {"during": max(during) * 1000, "before": max(before) * 1000}
+    pauses = {"during": max(during) * 1000, "before": max(before) * 1000, "aim": PAUSE_MS}
     note = f"{NOTE}. Statements that failed during the {name}: {writers.failed} of {len(during):,}" + "".join(
         f" ({said})" for said in sorted(writers.said)
     )
     return [
         _figure(f"{name}, in all", "s", {"pgherd": seconds}, note),
-        _figure(f"{name}, longest pause of a writer", "ms", pauses, note),
+        _figure(f"{name}, bytes with indexes in all of that time", "MB/s", {"pgherd": bytes_ / 1e6 / seconds}, note),
+        _figure(f"{name}, longest pause of a writer", "ms", pauses, note, (Aim(against="aim", most=1.0),)),
         _figure(f"{name}, median of a write", "ms", {"during": median(during) * 1000, "before": median(before) * 1000}, note),
         _figure(f"{name}, writes", "/s", rates, note, (Aim(against="before", least=0.8),)),
     ]  # fmt: skip

@@ -147,6 +147,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert command(words) == 0
     assert json.loads(capsys.readouterr().out) == first
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert command([*words, "--round", "1800"]) == 0
+    seldom = json.loads(capsys.readouterr().out)
+    assert seldom["rounds"] < first["rounds"]
     recording = tmp_path / "recording"
     recording.write_text("\n".join(RECORDING))
     assert command(["simulate", "--days", "0.05", "--workload", "recorded", str(recording), "--json"]) == 0
