@@ -194,21 +194,21 @@ async def _attempt(run: Run, cut: Cut, streams: list[Stream], gates: Gates) -> f
         if isinstance(error, ServerError) and error.code in HINDERED:
             raise TryLater(error.message) from error
         raise
+    await commit(run, transaction, cut.then["step"])
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+async def commit(run: Run, transaction: Transaction, step: str) -> None:
+    """Commit what records `step` as done. Raises TryLater if nothing of it was; waits until that is decided."""
     try:
         await transaction.commit()
     except (ServerError, SnapshotBusy) as error:
         raise TryLater(error.message) from error
     except OutcomeUnknown:
-        if not await _happened(run, cut):
+        async with run.places.link(HOME) as link:
+            found = await records.load(link, run.workflow.id)
+        if found.step != step:
             raise TryLater("a connection was lost during the commit") from None
-    return round((time.monotonic() - began) * 1000, 1)
-
-
-async def _happened(run: Run, cut: Cut) -> bool:
-    """Whether the commit took place; waits until that is decided."""
-    async with run.places.link(HOME) as link:
-        found = await records.load(link, run.workflow.id)
-    return found.step == cut.then["step"]
 
 
 class Attempt:

@@ -19,9 +19,9 @@ from pgherd.catalog.model import GroupId, KeyspaceId, Table, physical_schema
 from pgherd.catalog.store import load
 from pgherd.catalog.text import array, call, literal, qualified
 from pgherd.engine.link import Link
-from pgherd.errors import GroupsChanged, OutcomeUnknown, PgherdError, Refused, ServerError, SnapshotBusy
+from pgherd.errors import GroupsChanged, PgherdError, Refused, ServerError
 from pgherd.reshard import records
-from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, pause_after
+from pgherd.reshard.cutover import COMMIT_PART, Changed, TooBusy, TryLater, commit, pause_after
 from pgherd.reshard.distribution_model import Goal, Order, goal, pairs, same
 from pgherd.reshard.model import Piece
 from pgherd.reshard.passing import HINDERED
@@ -141,14 +141,7 @@ async def _attempt(run: Run, step: str, body: Body, gates: Gates) -> float:
         if isinstance(error, GroupsChanged):  # the next try reads the map anew
             raise TryLater(error.message) from error
         raise
-    try:
-        await transaction.commit()
-    except (ServerError, SnapshotBusy) as error:
-        raise TryLater(error.message) from error
-    except OutcomeUnknown:
-        async with run.places.link(HOME) as link:
-            if (await records.load(link, run.workflow.id)).step != step:
-                raise TryLater("a connection was lost during the commit") from None
+    await commit(run, transaction, step)
     return 0.0 if cut.began is None else round((time.monotonic() - cut.began) * 1000, 1)
 
 
