@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: make demo, make test. Both make and reuse .venv.
-.PHONY: demo test chaos elastic lint format bench lock venv clean
+.PHONY: demo test chaos lint format bench lock venv clean
 
 BIN := .venv/bin
 
@@ -23,12 +23,6 @@ CHANGES ?= 50
 chaos: venv
 	PGHERD_CHAOS_SEEDS=$(SEEDS) PGHERD_CHAOS_ROUNDS=$(ROUNDS) PGHERD_CHAOS_NODES=$(NODES) PGHERD_CHAOS_CHANGES=$(CHANGES) \
 		$(BIN)/python -m pytest tests/chaos -rs -s
-
-# Shards that split, move and merge under traffic and faults: long, and sensitive to other load on the machine.
-elastic: venv
-	PGHERD_ELASTIC=1 $(BIN)/python -m pytest tests/integration/test_reshard_*.py tests/integration/test_elastic.py \
-		tests/integration/test_distribute_online.py tests/integration/test_client_failover.py \
-		tests/integration/test_replicated_cli.py tests/integration/test_replicated_local.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -138,6 +138,8 @@ class Options:
             OSError,
             TimeoutError,
             asyncpg.CannotConnectNowError,
+            asyncpg.AdminShutdownError,
+            asyncpg.CrashShutdownError,
             asyncpg.PostgresConnectionError,
         ) as error:
             raise down(node, error) from error
