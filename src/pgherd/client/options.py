@@ -23,9 +23,8 @@ _FIXED = frozenset(
 )
 T = TypeVar("T")
 # Who answers like this may be down, or going down: the DSN's next address may do better.
-_NEXT_DOOR = (
-    OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError
-)  # fmt: skip
+_CLOSING = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+_NEXT_DOOR = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, *_CLOSING)
 _TOO_QUIET = frozenset({"error", "fatal", "panic"})
 
 
@@ -134,14 +133,7 @@ class Options:
             return await self._connection(
                 host=node.host, port=node.port, database=node.database, target_session_attrs="any"
             )
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.AdminShutdownError,
-            asyncpg.CrashShutdownError,
-            asyncpg.PostgresConnectionError,
-        ) as error:
+        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, *_CLOSING) as error:
             raise down(node, error) from error
 
     async def _connection(self, **where: Any) -> asyncpg.Connection:
