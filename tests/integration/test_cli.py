@@ -235,6 +235,15 @@ def _foreground(shell: Shell) -> subprocess.Popen[str]:
     return up
 
 
+def _ended(up: subprocess.Popen[str]) -> str:
+    """What it said on stderr, when it has ended."""
+    try:
+        return up.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        up.kill()
+        raise AssertionError(f"it does not end; it said: {up.communicate()}") from None
+
+
 def test_in_the_foreground_it_revives_what_dies_until_ctrl_c(blank: Shell) -> None:
     up = _foreground(blank)
     *servers, gateway = blank.pids()
@@ -245,12 +254,12 @@ def test_in_the_foreground_it_revives_what_dies_until_ctrl_c(blank: Shell) -> No
     assert answers[:-1] == servers
     assert answers[-1] != gateway
     up.send_signal(signal.SIGINT)
-    _, said = up.communicate(timeout=60)
+    said = _ended(up)
     assert (up.returncode, said) == (0, "stopping …\n")
     assert not any(processes.alive(pid) for pid in answers)
     up = _foreground(blank)
     blank.run("down")
-    _, said = up.communicate(timeout=60)
+    said = _ended(up)
     assert (up.returncode, said) == (0, "stopped by another command\n")
 
 

@@ -125,16 +125,34 @@ def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+class Asked:
+    """Whether somebody asked for the end: by Ctrl-C, SIGTERM or SIGHUP. An exception alone may get lost, in a destructor for one."""
+
+    def __init__(self) -> None:
+        self.yes = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if (
+                number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+            ):  # a script's background
+                signal.signal(number, self._note)
+
+    def _note(self, *_signal: object) -> None:
+        self.yes = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt."""
+        if self.yes:
+            raise KeyboardInterrupt
+
+
 def watch(local: LocalCluster) -> None:
     """Stay until Ctrl-C, SIGTERM, SIGHUP or a `pgherd down` elsewhere; start again what dies, a few times. Then stop everything."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(
-            number, signal.default_int_handler
-        )  # SIGINT itself may be ignored, in a script's background
+    asked = Asked()
     errors.print("Ctrl-C stops it.", highlight=False)
     try:
         with steps() as report:
-            _keep_alive(local, report)
+            _keep_alive(local, report, asked)
         errors.print("stopped by another command", highlight=False)
         return
     except KeyboardInterrupt:
@@ -142,10 +160,11 @@ def watch(local: LocalCluster) -> None:
     _stop(local)
 
 
-def _keep_alive(local: LocalCluster, report: Callable[[str], None]) -> None:
+def _keep_alive(local: LocalCluster, report: Callable[[str], None], asked: Asked) -> None:
     """Look every second, until another command has asked for an end."""
     restarts, since, last = 0, time.monotonic(), 0.0
     while (current := local.existing()).wanted == "up":
+        asked.check()
         parts = local.parts(current)
         dead = [part.name for part in parts if part.pid is None]
         if dead and local.existing().wanted == "up":
