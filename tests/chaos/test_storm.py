@@ -42,7 +42,9 @@ def world(yard: Yard) -> Iterator[World]:
     kept = os.environ.get("PGHERD_CHAOS_LOGS")
     world.close()
     if kept:
-        shutil.copytree(world.directory, kept, ignore=shutil.ignore_patterns("data"), dirs_exist_ok=True)
+        shutil.copytree(
+            world.directory, kept, ignore=shutil.ignore_patterns("data", ".s.PGSQL*"), dirs_exist_ok=True
+        )
 
 
 async def storm(

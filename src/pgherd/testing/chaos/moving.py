@@ -44,7 +44,8 @@ class Moving:
         return sum(count for what, count in self.counts.items() if what.endswith(" done"))
 
     async def setup(self, session: Session) -> None:
-        """Nothing: the tables are other workloads'."""
+        """The tables are other workloads'. What the controller begins by itself keeps no old copies either."""
+        await session.execute("CALL pgherd.set_balancing('keep_for', '0s')")
 
     async def run(self, face: Face, seed: int, stop: asyncio.Event) -> None:
         if self._begun:  # one at a time is enough
